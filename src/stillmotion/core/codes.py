@@ -1,0 +1,74 @@
+"""What a model says of a clip: what stays, what moves, and how sure it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stillmotion.core.errors import UserError
+from stillmotion.core.random import normal
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """A diagonal Gaussian: mean and scale (standard deviation) of one shape."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def sample(self, generator: torch.Generator | None) -> Tensor:
+        """A reparametrised draw of the shape of `mean`; the mean itself where there is no generator."""
+        if generator is None:
+            return self.mean
+        return self.mean + self.scale * normal(tuple(self.mean.shape), generator, self.mean)
+
+
+@dataclass(frozen=True)
+class Codes:
+    """The codes of B clips, each with its posterior where there is one.
+
+    static: (B, S), who and what; the same in every frame.
+    dynamic: (B, D), the action of a clip as a whole.
+    path: (B, T, Z), the state of each frame.
+    mask: (B, T) bool, the frames of `path` that count.
+    """
+
+    static: Tensor | None = None
+    dynamic: Tensor | None = None
+    path: Tensor | None = None
+    mask: Tensor | None = None
+    static_posterior: Gaussian | None = None
+    dynamic_posterior: Gaussian | None = None
+    path_posterior: Gaussian | None = None
+
+    def with_static_of(self, other: Codes) -> Codes:
+        """These movements on the other's identity. Raises UserError where the numbers of clips differ."""
+        if self.static is None or other.static is None:
+            raise UserError("codes with a static part", "codes without one")
+        if self.static.shape[0] != other.static.shape[0]:
+            raise UserError(f"as many identities as movements ({self.static.shape[0]})", f"{other.static.shape[0]}")
+        return replace(self, static=other.static, static_posterior=other.static_posterior)
+
+    def __getitem__(self, index: Tensor | slice) -> Codes:
+        def pick(value: Any) -> Any:
+            if isinstance(value, Gaussian):
+                return Gaussian(value.mean[index], value.scale[index])
+            return None if value is None else value[index]
+
+        return Codes(**{name: pick(value) for name, value in vars(self).items()})
+
+    @staticmethod
+    def cat(parts: list[Codes]) -> Codes:
+        """Codes of several batches as one; their paths must be of one length."""
+
+        def join(values: list[Any]) -> Any:
+            if any(value is None for value in values):
+                return None
+            if isinstance(values[0], Gaussian):
+                return Gaussian(torch.cat([v.mean for v in values]), torch.cat([v.scale for v in values]))
+            return torch.cat(values)
+
+        return Codes(**{name: join([getattr(part, name) for part in parts]) for name in vars(parts[0])})

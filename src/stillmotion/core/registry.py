@@ -1,0 +1,35 @@
+"""The registered models and data sets by name. Adding one is a line here; nothing is imported until it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from stillmotion.core.errors import UserError
+
+MODELS: dict[str, str] = {
+    "vdsm": "stillmotion.models.vdsm:VDSM",
+}
+
+DATA: dict[str, str] = {
+    "pendula": "stillmotion.data.pendula:load",
+    "digits": "stillmotion.data.digits:load",
+    "sprites": "stillmotion.data.sprites:load",
+    "videos": "stillmotion.data.videos:load",
+}
+
+RECIPES: dict[str, str] = {
+    "vdsm/pendula": "stillmotion.recipes.vdsm:pendula",
+    "vdsm/digits": "stillmotion.recipes.vdsm:digits",
+    "vdsm/sprites": "stillmotion.recipes.vdsm:sprites",
+    "vdsm/videos": "stillmotion.recipes.vdsm:videos",
+}
+
+
+def resolve(registry: Mapping[str, str], name: str) -> Any:
+    """The object registered as `name`. Raises UserError with the known names."""
+    if name not in registry:
+        raise UserError(f"one of {', '.join(sorted(registry))}", repr(name), "Check the spelling.")
+    module, attribute = registry[name].split(":")
+    return getattr(import_module(module), attribute)

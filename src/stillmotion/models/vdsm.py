@@ -1,0 +1,295 @@
+"""VDSM: unsupervised video disentanglement with a state-space model and a mixture-of-experts decoder.
+
+Vowels, Camgoz and Bowden, CVPR 2021. Legend, paper's letters to names here:
+  s static code (identity), s_hat its softmax = shares of the experts; d dynamic code (action); z_t path (pose of frame t);
+  h_t output of the sequence decoder; kappa_s, kappa_z, kappa_d the sizes of s, z, d; N_s number of experts; lambda_* loss weights.
+
+Story: p(s) p(d) p(z_1) prod_t p(z_t | z_{t-1}, d) prod_t p(x_t | z_t, s), where the decoder of x_t is a blend of N_s experts in the
+shares s_hat. Inference: q(s | x) q(d | x) q(z_1 | x, d) prod_t q(z_t | z_{t-1}, x, d), all diagonal Gaussians.
+Stage one (`poses`) learns s and a free pose of each frame; stage two (`sequence`) freezes the frame encoder and the decoder but for the
+heads of s and z, and learns d and the dynamics. Departures from the paper and from its released code are remarked where they happen,
+D1 to D25, and listed on the model's page (docs/models/vdsm.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from annotated_types import Ge, Gt, Lt
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stillmotion.core.abilities import EncodesFrames, Generates, Model, Objective, Predicts, Swaps
+from stillmotion.core.clips import Clips
+from stillmotion.core.codes import Codes, Gaussian
+from stillmotion.core.errors import UserError
+from stillmotion.core.precision import full_precision
+from stillmotion.core.random import normal
+from stillmotion.core.terms import Terms
+from stillmotion.nn.blended import BlendedDecoder
+from stillmotion.nn.encoders import AntialiasedEncoder
+from stillmotion.nn.flows import AutoregressiveFlow
+from stillmotion.nn.gated import Combiner, GatedTransition, positive
+from stillmotion.nn.recolour import recolour
+from stillmotion.nn.recurrent import SequenceDecoder, SequenceEncoder
+from stillmotion.objectives.divergences import kl, kl_to_prior, log_density
+from stillmotion.objectives.likelihoods import bernoulli_nll, gaussian_nll
+
+START_SCALE = 0.2
+"""Scale of q(s) at the start, in scales of p(s)."""
+
+Count = Annotated[int, Ge(1)]
+Positive = Annotated[float, Gt(0)]
+
+
+class VDSMConfig(BaseModel):
+    """Everything that is needed to build a VDSM. The defaults are the paper's for Sprites (supplement, tables 1 and 2)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    size: int = 64
+    channels: Literal[1, 3] = 3
+    static: Count = 40
+    pose: Count = 30
+    dynamic: Count = 50
+    encoder_channels: tuple[Count, ...] = (32, 32, 64, 64, 256)
+    encoder_slope: float = 0.2
+    decoder_channels: tuple[Count, ...] = (512, 256, 128, 64)
+    rnn_layers: Count = 3
+    rnn_size: Count = 512
+    rnn_dropout: Annotated[float, Ge(0), Lt(1)] = 0.2
+    transition_hidden: Count = 64
+    likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
+    pixel_scale: Positive = 0.05
+    temperature: Positive = 10.0
+    """The final inverse temperature of the softmax over experts, used wherever no schedule says otherwise (D3)."""
+    prior_scale: Literal["variance", "deviation"] = "variance"
+    """Whether 1/N_s is the variance of p(s), or its standard deviation as in the released code."""
+    dynamic_prior: Literal["unit", "released"] = "unit"
+    """p(d) = N(0, 1) as in the paper, or a standard deviation of 1/kappa_d as in the released code (D6)."""
+    decoder_input: Literal["mixture", "static"] = "mixture"
+    """What the decoder sees beside the pose: s_hat as in the released code, or s as in the paper (D4)."""
+    average: Literal["encodings", "codes"] = "encodings"
+    """What is averaged over frames: encodings before f_s as in the paper, or f_s of each frame as in the released code (D5)."""
+    single_decoder: bool = False
+    """The ablation of supplement section 6: one expert; s_hat stays as an input of the decoder."""
+    posterior: Literal["gaussian", "iaf"] = "gaussian"
+    flows: Count = 2
+    flow_hidden: Count = 100
+    recolour: Annotated[float, Ge(0)] = 0.0
+    """Strength of the random recolouring of the frames that poses are read from, in training. 0 is the paper; see the model's page."""
+
+    @classmethod
+    def as_released(cls, **changes: object) -> VDSMConfig:
+        """The quirks of the released code that are worth keeping, all at once (D2, D5, D6, D9; the priors of section 1.4)."""
+        quirks = {
+            "encoder_slope": 1.0, "average": "codes", "dynamic_prior": "released", "prior_scale": "deviation", "transition_hidden": 512,
+        }
+        return cls.model_validate(quirks | changes)
+
+
+class VDSM(Model, EncodesFrames, Swaps, Generates, Predicts):
+    name: ClassVar[str] = "vdsm"
+
+    def __init__(self, config: VDSMConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.frame_shape = (config.channels, config.size, config.size)
+        features, static, pose, dynamic = config.encoder_channels[-1], config.static, config.pose, config.dynamic
+        # D1: strides and widths as in the released code, the only reading under which the supplement's layers fit together.
+        # D2: a real LeakyReLU; the released slope of 1 (`inplace=True` passed as the slope) makes the encoder linear.
+        self.encoder = AntialiasedEncoder(self.frame_shape, config.encoder_channels, config.encoder_slope)
+        self.pose_head = nn.Linear(features, 2 * pose)
+        self.static_hidden = nn.Linear(features, 128)
+        self.static_head = nn.Linear(128, 2 * static)
+        self.static_mean, self.static_scale = nn.Linear(static, static), nn.Linear(static, static)  # f_s
+        self.experts = 1 if config.single_decoder else static
+        self.decoder = BlendedDecoder(self.experts, pose + static, config.decoder_channels, self.frame_shape)
+        size, layers, rate = config.rnn_size, config.rnn_layers, config.rnn_dropout
+        self.sequence_encoder = SequenceEncoder(pose, size, layers, rate)
+        self.dynamic_head = nn.Linear(2 * layers * size, 2 * dynamic)
+        self.sequence_decoder = SequenceDecoder(dynamic, size, layers, rate)
+        self.start = nn.Parameter(torch.zeros(pose))  # z_0
+        self.combiner = Combiner(pose, size, dynamic, size)  # D11
+        self.transition = GatedTransition(pose, dynamic, config.transition_hidden)  # D9, D10
+        count = config.flows if config.posterior == "iaf" else 0
+        self.flows = nn.ModuleList(AutoregressiveFlow(pose, config.flow_hidden) for _ in range(count))
+        self.static_prior = static**-0.5 if config.prior_scale == "variance" else 1 / static
+        self.dynamic_prior = 1.0 if config.dynamic_prior == "unit" else 1 / dynamic
+        # A posterior of s as wide as softplus(0) would pick experts at random until its divergence has narrowed it, and by then the
+        # experts have learned to be alike: it starts narrow.
+        nn.init.constant_(self.static_scale.bias, math.log(math.expm1(START_SCALE * self.static_prior)))
+        nn.init.zeros_(self.static_scale.weight)
+
+    # training
+
+    def objectives(self) -> Mapping[str, Objective]:
+        return {"poses": self.pose_loss, "sequence": self.loss}
+
+    def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
+        """D8: the paper freezes encoder and decoder in stage two but for the last layers of s and z (`heads`); the code all but f_s."""
+        f_s = [*self.static_mean.parameters(), *self.static_scale.parameters()]
+        heads = [*self.pose_head.parameters(), *self.static_head.parameters(), *f_s]
+        frames = [*self.encoder.parameters(), *self.static_hidden.parameters()]
+        modules = (self.sequence_encoder, self.dynamic_head, self.sequence_decoder, self.combiner, self.transition, self.flows)
+        sequence = [self.start, *(parameter for module in modules for parameter in module.parameters())]
+        return {"encoder": frames, "decoder": list(self.decoder.parameters()), "heads": heads, "f_s": f_s, "sequence": sequence}
+
+    def pose_loss(self, clips: Clips, weights: Mapping[str, float], generator: torch.Generator | None) -> Terms:
+        """Stage one (equation 7): a group of frames that share an identity, each with a pose of its own, N(0, 1) a priori.
+
+        D25: the static divergence counts once per group, as in the code; equation 7 divides it among the frames.
+        """
+        static, poses = self._read(clips, generator)
+        with full_precision(static.mean):
+            s, z = static.sample(generator), poses.sample(generator)
+            path_kl = _masked(kl_to_prior(poses), clips.mask)
+        return self._terms(clips, s, z, weights, static_kl=kl_to_prior(static, self.static_prior), path_kl=path_kl)
+
+    def loss(self, clips: Clips, weights: Mapping[str, float], generator: torch.Generator | None) -> Terms:
+        """Stage two (equation 4): the whole sequence model."""
+        static, poses = self._read(clips, generator)
+        with full_precision(static.mean):
+            dynamic = self._dynamic(poses.mean, clips.mask, generator)
+            s, d = static.sample(generator), dynamic.sample(generator)
+            z, divergence, _ = self._path(d, clips.mask.shape[1], generator)
+            path_kl = _masked(divergence, clips.mask)
+            static_kl, dynamic_kl = kl_to_prior(static, self.static_prior), kl_to_prior(dynamic, self.dynamic_prior)
+        return self._terms(clips, s, z, weights, static_kl=static_kl, dynamic_kl=dynamic_kl, path_kl=path_kl)
+
+    def _terms(self, clips: Clips, s: Tensor, z: Tensor, weights: Mapping[str, float], **divergences: Tensor) -> Terms:
+        logits = self._logits(s, z, weights.get("temperature", self.config.temperature))
+        with full_precision(logits):
+            if self.config.likelihood == "bernoulli":
+                frame_nll = bernoulli_nll(logits, clips.frames)
+            else:
+                frame_nll = gaussian_nll(torch.sigmoid(logits), clips.frames, self.config.pixel_scale)
+            values = {"reconstruction": _masked(frame_nll, clips.mask), **divergences}
+        factors = {name: weights[name] for name in divergences if name in weights}
+        return Terms({name: value.mean() for name, value in values.items()}, factors)
+
+    # inference
+
+    def _read(self, clips: Clips, generator: torch.Generator | None) -> tuple[Gaussian, Gaussian]:
+        """q(s | x) of the clips, and the pose of each frame read off it alone."""
+        self.check(clips)
+        features = self.encoder(clips.frames)
+        other = features
+        if generator is not None and self.training and self.config.recolour:
+            other = self.encoder(recolour(clips.frames, self.config.recolour, generator))
+        with full_precision(features):
+            mean, scale = self.pose_head(other.float()).chunk(2, -1)
+            return self._static(features.float(), clips.mask), Gaussian(mean, positive(scale))
+
+    def _static(self, features: Tensor, mask: Tensor) -> Gaussian:
+        """q(s | x). The scale passes through a softplus twice, as in the released code."""
+        mean, scale = self.static_head(F.leaky_relu(self.static_hidden(features), 0.01)).chunk(2, -1)
+        scale = F.softplus(scale)
+        if self.config.average == "encodings":
+            mean, scale = _average(mean, mask), _average(scale, mask)
+        mean, scale = F.leaky_relu(self.static_mean(mean), 0.01), positive(self.static_scale(scale))
+        if self.config.average == "codes":
+            mean, scale = _average(mean, mask), _average(scale, mask)
+        return Gaussian(mean, scale)
+
+    def _dynamic(self, poses: Tensor, mask: Tensor, generator: torch.Generator | None) -> Gaussian:
+        """q(d | x), from the means of the poses."""
+        mean, scale = self.dynamic_head(self.sequence_encoder(poses, mask, generator if self.training else None)).chunk(2, -1)
+        return Gaussian(F.leaky_relu(mean, 0.01), positive(scale))
+
+    def _path(self, d: Tensor, steps: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Gaussian]:
+        """Path z (B, T, Z) from the posterior, its divergence from the prior (B, T), and the posterior of each step.
+
+        D7: the divergence of z_1 is weighted as a whole; the released code weights log q(z_1) and forgets log p(z_1).
+        """
+        outputs = self.sequence_decoder(d, steps, generator if self.training else None)
+        prepared = self.combiner.prepare(outputs, d)
+        z = self.start.expand(d.shape[0], -1)
+        path, divergences, posteriors = [], [], []
+        for t, evidence in enumerate(prepared.unbind(1)):
+            q = self.combiner(z, evidence)
+            p = self.transition(z, d) if t else Gaussian(torch.zeros_like(z), torch.ones_like(z))
+            z, divergence = self._draw(q, p, generator)
+            path.append(z)
+            divergences.append(divergence)
+            posteriors.append(q)
+        both = Gaussian(torch.stack([q.mean for q in posteriors], 1), torch.stack([q.scale for q in posteriors], 1))
+        return torch.stack(path, 1), torch.stack(divergences, 1), both
+
+    def _draw(self, q: Gaussian, p: Gaussian, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """A draw from q and KL(q || p): in closed form, or by the draw itself where flows bend q."""
+        z = q.sample(generator)
+        if not self.flows:
+            return z, kl(q, p)
+        log_q = log_density(z, q)
+        for flow in self.flows:
+            z, log_det = flow(z)
+            log_q = log_q - log_det
+        return z, log_q - log_density(z, p)
+
+    # decoding
+
+    def _logits(self, s: Tensor, z: Tensor, temperature: float) -> Tensor:
+        """Logits (B, T, C, H, W). D3: the temperature multiplies, as in the code: it rises while the mixture becomes more peaked."""
+        with full_precision(s):
+            mixture = torch.softmax(temperature * s, -1)
+            beside = mixture if self.config.decoder_input == "mixture" else s
+            code = torch.cat([beside[:, None].expand(-1, z.shape[1], -1), z], -1)
+            shares = torch.ones_like(mixture[:, :1]) if self.config.single_decoder else mixture
+        logits: Tensor = self.decoder(shares, code)
+        return logits
+
+    def decode(self, codes: Codes) -> Tensor:
+        if codes.static is None or codes.path is None:
+            raise UserError("codes with a static part and a path", "codes without", "Encode clips, or generate codes, first.")
+        return torch.sigmoid(self._logits(codes.static, codes.path, self.config.temperature))
+
+    # abilities
+
+    def encode(self, clips: Clips, generator: torch.Generator | None = None) -> Codes:
+        """Codes of whole clips through the sequence model. Raises UserError for clips of one frame, which have no motion."""
+        if clips.mask.shape[1] < 2:
+            raise UserError("clips of at least 2 frames", "T = 1", "For single frames use encode_frames (pose swap).")
+        static, poses = self._read(clips, generator)
+        with full_precision(static.mean):
+            dynamic = self._dynamic(poses.mean, clips.mask, None)
+            d = dynamic.sample(generator)
+            path, _, posterior = self._path(d, clips.mask.shape[1], generator)
+        return Codes(static.sample(generator), d, path, clips.mask, static, dynamic, posterior)
+
+    def encode_frames(self, clips: Clips, generator: torch.Generator | None = None) -> Codes:
+        static, poses = self._read(clips, generator)
+        return Codes(static.sample(generator), None, poses.sample(generator), clips.mask, static, None, poses)
+
+    def generate(self, count: int, steps: int, generator: torch.Generator) -> Codes:
+        """s, d and z_1 from their priors, then the transition network, sample by sample."""
+        like = self.start
+        s = self.static_prior * normal((count, self.config.static), generator, like)
+        d = self.dynamic_prior * normal((count, self.config.dynamic), generator, like)
+        path = [normal((count, self.config.pose), generator, like)]
+        while len(path) < steps:
+            path.append(self.transition(path[-1], d).sample(generator))
+        return Codes(s, d, torch.stack(path[:steps], 1), torch.ones(count, steps, dtype=torch.bool, device=like.device))
+
+    def predict(self, codes: Codes, steps: int, generator: torch.Generator | None = None) -> Codes:
+        """The path of the posterior for any number of steps: the sequence decoder needs nothing but d."""
+        if codes.dynamic is None or codes.static is None:
+            raise UserError("codes of whole clips", "codes without a dynamic part", "Use encode, not encode_frames.")
+        path, _, posterior = self._path(codes.dynamic, steps, generator)
+        mask = torch.ones(path.shape[:2], dtype=torch.bool, device=path.device)
+        return Codes(codes.static, codes.dynamic, path, mask, codes.static_posterior, codes.dynamic_posterior, posterior)
+
+
+def _masked(per_frame: Tensor, mask: Tensor) -> Tensor:
+    """Sum over the frames that are there, (B, T) to (B,)."""
+    return torch.where(mask, per_frame, 0.0).sum(1)
+
+
+def _average(per_frame: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the frames that are there, (B, T, D) to (B, D)."""
+    share = mask / mask.sum(1, keepdim=True).clamp(min=1)
+    return (per_frame * share[..., None]).sum(1)

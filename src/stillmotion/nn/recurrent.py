@@ -1,0 +1,87 @@
+"""Recurrent nets over masked sequences, all in float32."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from stillmotion.core.random import uniform
+
+
+def dropout(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
+    """Dropout with the noise of `generator` (first axis: clips); the identity without a generator."""
+    if rate == 0 or generator is None:
+        return x
+    return x * (uniform(tuple(x.shape), generator, x) >= rate) / (1 - rate)
+
+
+class SequenceEncoder(nn.Module):
+    """A stacked bidirectional LSTM that reads a sequence to one vector (VDSM, section 3.3).
+
+    Input (B, T, inputs) and mask (B, T); output (B, 2 * layers * size), the final hidden states of all layers and directions. Frames
+    that the mask lacks are deleted, wherever they are. The initial states are learned: one vector each, shared by all.
+    """
+
+    def __init__(self, inputs: int, size: int, layers: int, rate: float = 0.0) -> None:
+        super().__init__()
+        widths = [inputs, *[2 * size] * (layers - 1)]
+        self.layers = nn.ModuleList(nn.LSTM(width, size, batch_first=True, bidirectional=True) for width in widths)
+        self.hidden, self.cell = nn.Parameter(torch.zeros(size)), nn.Parameter(torch.zeros(size))
+        self.rate = rate
+
+    def forward(self, x: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        x, lengths = compact(x, mask)
+        start = tuple(state.expand(2, x.shape[0], -1).contiguous() for state in (self.hidden, self.cell))
+        finals = []
+        for depth, layer in enumerate(self.layers):
+            x = dropout(x, self.rate if depth else 0.0, generator)
+            x, final = _run(layer, x, lengths, start)
+            finals.append(final)
+        return torch.cat(finals).transpose(0, 1).flatten(1)
+
+
+class SequenceDecoder(nn.Module):
+    """A stacked LSTM that is fed its own output (VDSM, section 3.3).
+
+    Input (B, inputs), from which two linear maps make the initial states of all layers; output (B, steps, size) for any number of
+    steps. The first input is learned.
+    """
+
+    def __init__(self, inputs: int, size: int, layers: int, rate: float = 0.0) -> None:
+        super().__init__()
+        self.cells = nn.ModuleList(nn.LSTMCell(size, size) for _ in range(layers))
+        self.first = nn.Parameter(torch.zeros(size))
+        self.hidden, self.cell = nn.Linear(inputs, layers * size), nn.Linear(inputs, layers * size)
+        self.rate = rate
+
+    def forward(self, code: Tensor, steps: int, generator: torch.Generator | None = None) -> Tensor:
+        layers = len(self.cells)
+        hidden = list(self.hidden(code).chunk(layers, 1))
+        memory = list(self.cell(code).chunk(layers, 1))
+        x = self.first.expand(code.shape[0], -1)
+        outputs = []
+        for _ in range(steps):
+            for depth, cell in enumerate(self.cells):
+                x = dropout(x, self.rate if depth else 0.0, generator)
+                hidden[depth], memory[depth] = cell(x, (hidden[depth], memory[depth]))
+                x = hidden[depth]
+            outputs.append(x)
+        return torch.stack(outputs, 1)
+
+
+def compact(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The frames that are there moved to the front, and their number; None for the number where nothing is missing."""
+    if mask.all():
+        return x, None
+    order = (~mask).long().argsort(dim=1, stable=True)
+    return x.gather(1, order[..., None].expand_as(x)), mask.sum(1)
+
+
+def _run(layer: nn.Module, x: Tensor, lengths: Tensor | None, start: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    if lengths is None:
+        out, (final, _) = layer(x, start)
+        return out, final
+    packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+    out, (final, _) = layer(packed, start)
+    return pad_packed_sequence(out, batch_first=True, total_length=x.shape[1])[0], final

@@ -1,0 +1,22 @@
+"""How well decoded frames explain the real ones, in nats."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def bernoulli_nll(logits: Tensor, frames: Tensor) -> Tensor:
+    """-log p(x) under Bernoulli pixels, summed over the axes after the first two: (B, T, ...) to (B, T).
+
+    Frames in [0, 1] that are not binary are taken as probabilities, as all papers here do; it is then no density of the pixels.
+    """
+    return F.binary_cross_entropy_with_logits(logits, frames, reduction="none").flatten(2).sum(-1)
+
+
+def gaussian_nll(mean: Tensor, frames: Tensor, scale: float) -> Tensor:
+    """-log p(x) under Gaussian pixels of one standard deviation, summed over the axes after the first two: (B, T, ...) to (B, T)."""
+    constant = math.log(scale) + 0.5 * math.log(2 * math.pi)
+    return (((frames - mean) / scale).square() / 2 + constant).flatten(2).sum(-1)

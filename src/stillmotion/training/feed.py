@@ -1,0 +1,79 @@
+"""Batches for training, drawn by position alone: batch k of a stage is the same whether or not the run was ever interrupted."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from stillmotion.core.clips import Clips
+from stillmotion.core.errors import UserError
+from stillmotion.core.random import seed_of
+from stillmotion.data.base import ClipSet
+from stillmotion.training.settings import Feed
+
+
+class Batches:
+    """The endless stream of a stage: one permutation of the clips after another, each from (seed, pass)."""
+
+    def __init__(self, data: ClipSet, feed: Feed, seed: int, rank: int = 0, world: int = 1) -> None:
+        if not len(data):
+            raise UserError("at least one training clip", "none", "Check the splits with `stillmotion data check`.")
+        self.data, self.feed, self.seed, self.rank, self.world = data, feed, seed, rank, world
+        self.partners = _partners(data, feed.group_by) if feed.group_by else None
+        self._permutation: tuple[int, Tensor] = (-1, torch.empty(0))
+
+    def __call__(self, step: int) -> Clips:
+        """The clips of this process at `step`, on the device of the data. They carry no labels."""
+        everyone = self.feed.batch * self.world
+        anchors = torch.stack([self._at(step * everyone + k) for k in range(everyone)])
+        generator = torch.Generator().manual_seed(seed_of(self.seed, "feed", step))
+        members = [anchors]
+        while len(members) < self.feed.clips_per_group:
+            members.append(self._partner(anchors, generator))
+        pairs = [self.data.where(member) for member in members]
+        where, mask = torch.cat([w for w, _ in pairs], 1), torch.cat([m for _, m in pairs], 1)
+        if self.feed.frames is not None and self.feed.frames < mask.shape[1]:
+            where, mask = _choose(where, mask, self.feed.frames, generator)
+        mine = slice(self.rank * self.feed.batch, (self.rank + 1) * self.feed.batch)
+        where, mask = where[mine], mask[mine]
+        frames = self.data.pixels(where, mask)
+        return Clips(frames, mask.to(frames.device))
+
+    def _at(self, position: int) -> Tensor:
+        turn, offset = divmod(position, len(self.data))
+        if self._permutation[0] != turn:
+            generator = torch.Generator().manual_seed(seed_of(self.seed, "permutation", turn))
+            self._permutation = (turn, torch.randperm(len(self.data), generator=generator))
+        return self._permutation[1][offset]
+
+    def _partner(self, anchors: Tensor, generator: torch.Generator) -> Tensor:
+        """For each anchor another clip of its class; itself where the class has no other."""
+        if self.partners is None:
+            return anchors
+        order, first, count = self.partners
+        draw = torch.rand(len(anchors), generator=generator, dtype=torch.float64)
+        others = (count[anchors] - 1).clamp(min=1)
+        pick = order[first[anchors] + (draw * others).long()]
+        last = order[first[anchors] + count[anchors] - 1]
+        return torch.where(pick == anchors, last, pick)
+
+
+def _partners(data: ClipSet, factor: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Clips sorted by class, and for each clip the place where its class begins and its size."""
+    if factor not in data.labels:
+        known = ", ".join(data.labels) or "no labels at all"
+        raise UserError("a factor of the data to group by", repr(factor), f"This data has {known}; name factors with --pattern.")
+    labels = data.labels[factor]
+    # clips of unknown class stay alone: each becomes a class of its own
+    own = torch.where(labels < 0, labels.max() + 1 + torch.arange(len(labels)), labels)
+    order = own.argsort(stable=True)
+    _, inverse, count = torch.unique(own, return_inverse=True, return_counts=True)
+    first = count.cumsum(0) - count
+    return order, first[inverse], count[inverse]
+
+
+def _choose(where: Tensor, mask: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A random choice of `count` frames of each group, in order; those that are there come first."""
+    score = torch.rand(mask.shape, generator=generator) + (~mask).float()
+    kept = score.argsort(1)[:, :count].sort(1).values
+    return where.gather(1, kept), mask.gather(1, kept)

@@ -1,0 +1,68 @@
+"""A run as data: what is trained on what, in which stages. Validated, written to the run folder, read back to resume."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt
+from pydantic import BaseModel, ConfigDict, Field
+
+from stillmotion.training.schedules import Schedule
+
+Count = Annotated[int, Ge(1)]
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Feed(Settings):
+    """How batches are drawn.
+
+    batch: groups per step and process. clips_per_group: how many clips of one class of the factor `group_by` are joined, frame after
+    frame, to one group; without `group_by` a group is one clip. frames: a random choice of that many frames of the group, in order;
+    all of them by default.
+    """
+
+    batch: Count = 20
+    group_by: str | None = None
+    clips_per_group: Count = 1
+    frames: Count | None = None
+
+
+class Stage(Settings):
+    """One objective, the parameter groups that it trains, and for how long."""
+
+    name: str
+    objective: str = "loss"
+    trains: tuple[str, ...] = ("all",)
+    steps: Count
+    learning_rate: Annotated[float, Gt(0)] = 1e-3
+    decay: Schedule | None = None
+    """Factor on the learning rate over the stage."""
+    clip_norm: Annotated[float, Gt(0)] | None = None
+    schedules: dict[str, Schedule] = Field(default_factory=dict)
+    feed: Feed = Feed()
+
+
+class Part(Settings):
+    """A registered data set or model by name, and its options."""
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Run(Settings):
+    """A complete run."""
+
+    recipe: str
+    data: Part
+    model: Part
+    stages: tuple[Stage, ...]
+    seed: int = 0
+    device: str = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    checkpoint_seconds: Annotated[float, Gt(0)] = 60.0
+    log_every: Count = 10
+    validate_every: Count = 200
+    on_nan: Literal["stop", "lower-lr"] = "stop"
