@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,12 @@ def test_links_in_a_circle_end(tmp_path: Path) -> None:
     (tmp_path / "a" / "back").symlink_to(tmp_path)
     (tmp_path / "broken.mp4").symlink_to(tmp_path / "nowhere")
     assert names(tmp_path) == ["a/clip.mp4", "broken.mp4"]
+
+
+def test_a_name_that_is_no_text_can_still_be_printed(tmp_path: Path) -> None:
+    (Path(os.fsdecode(os.fsencode(tmp_path) + b"/clip\xff.mp4"))).touch()
+    (name,) = names(tmp_path)
+    assert name.encode() == "clip\ufffd.mp4".encode()
 
 
 def test_something_else_than_a_folder(tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from video_files import CODECS, numbers, ramp, read, write_av, write_gif, write_one_of_each, write_pictures, write_sound
 
@@ -180,6 +183,37 @@ def test_a_decoder_that_breaks_in_its_own_way_refuses_the_file(tmp_path: Path, m
     path = write_gif(tmp_path / "clip.gif", ramp(3))
     monkeypatch.setattr(decode, "_opaque", lambda image: 1 / 0)
     assert "cannot be decoded (ZeroDivisionError" in refusal(path)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("whole")
+    write_one_of_each(folder)
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_damaged_files_are_read_or_refused_and_nothing_else(whole: dict[str, bytes], data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(whole)))
+    content = bytearray(whole[name])
+    for place, value in data.draw(st.lists(st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255)), max_size=20)):
+        content[place] = value
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+        try:
+            count, *shape = read(path, FrameSpec(size=16, max_frames=1000)).shape
+        except FileRefused:
+            return
+    assert count >= 2
+    assert shape == [3, 16, 16]
+
+
+def test_a_picture_code_that_nobody_knows(tmp_path: Path) -> None:
+    path = write_av(tmp_path / "clip.mp4", ramp())
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+    assert "coded in a way that is not understood" in refusal(path)
 
 
 def test_a_broken_picture_is_left_out(tmp_path: Path) -> None:

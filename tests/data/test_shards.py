@@ -178,7 +178,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(clips: Path, tmp_path: Path, mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(shards, "_keep", full)
-    with pytest.raises(UserError, match="a full disk at .*Free some space"):
+    with pytest.raises(UserError, match=r"a full disk at .*Free some space"):
         prepare(clips, SPEC, tmp_path / "cache")
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
@@ -211,7 +211,7 @@ def test_an_interrupted_run_leaves_nothing_and_old_drafts_are_swept(clips: Path,
 def test_nothing_readable_lists_ten_reasons(tmp_path: Path) -> None:
     folder = tmp_path / "bad"
     folder.mkdir()
-    with pytest.raises(UserError, match="which holds none. Understood are mp4, mov, webm"):
+    with pytest.raises(UserError, match=r"which holds none\. Understood are mp4, mov, webm"):
         prepare(folder, SPEC, tmp_path / "cache")
     for number in range(12):
         (folder / f"{number}.mp4").touch()

@@ -45,7 +45,10 @@ rules = st.builds(
 )
 
 
-@given(lengths=st.lists(st.integers(2, 60), min_size=6, max_size=6), steps=st.integers(2, 20), hop=st.integers(1, 20), rule=rules, seed=st.integers(0, 9))
+six = st.lists(st.integers(2, 60), min_size=6, max_size=6)
+
+
+@given(lengths=six, steps=st.integers(2, 20), hop=st.integers(1, 20), rule=rules, seed=st.integers(0, 9))
 def test_every_frame_is_in_windows_of_exactly_one_split(lengths: list[int], steps: int, hop: int, rule: HoldOut, seed: int) -> None:
     chosen = plan(lengths, PEOPLE, steps, min(hop, steps), rule, seed)
     parts = [frames(chosen.train), frames(chosen.validation), frames(chosen.test)]
@@ -94,21 +97,21 @@ def test_a_tail_of_one_frame_is_left_in_training() -> None:
     assert frames(chosen.train) == {(0, frame) for frame in range(6)}
 
 
-def tested(chosen: Plan) -> list[str]:
+def held(chosen: Plan) -> list[str]:
     return [NAMES[source] for source in sorted({window.source for window in chosen.test})]
 
 
 def test_one_clip_of_each_class_by_seed() -> None:
-    picks = [tested(plan([20] * 6, PEOPLE, 8, 1, HoldOut(clip_per="person"), seed)) for seed in range(8)]
+    picks = [held(plan([20] * 6, PEOPLE, 8, 1, HoldOut(clip_per="person"), seed)) for seed in range(8)]
     assert all([name[7] for name in pick] == ["0", "1", "2"] for pick in picks)
     assert len({tuple(pick) for pick in picks}) > 1
-    assert picks[3] == tested(plan([20] * 6, PEOPLE, 8, 1, HoldOut(clip_per="person"), 3))
+    assert picks[3] == held(plan([20] * 6, PEOPLE, 8, 1, HoldOut(clip_per="person"), 3))
 
 
 def test_exact_pairs_are_held_out_and_nothing_else() -> None:
     chosen = plan([20] * 6, PEOPLE, 8, 1, HoldOut(pairs=[{"person": "1", "action": "jump"}]))
-    assert tested(chosen) == ["person-1_jump.mp4"]
-    assert tested(plan([20] * 6, PEOPLE, 8, 1, HoldOut(pairs=[{"action": "bend"}]))) == [n for n in NAMES if "bend" in n]
+    assert held(chosen) == ["person-1_jump.mp4"]
+    assert held(plan([20] * 6, PEOPLE, 8, 1, HoldOut(pairs=[{"action": "bend"}]))) == [n for n in NAMES if "bend" in n]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +134,7 @@ def test_plans_that_cannot_be(options: dict[str, Any], message: str) -> None:
 
 def test_labels_that_no_clip_has_together() -> None:
     lonely = label(["person-0_bend.mp4", "person-1_jump.mp4"], r"person-(?P<person>\d+)_(?P<action>.+)")
-    with pytest.raises(UserError, match="got person=0, action=jump. No clip has them all"):
+    with pytest.raises(UserError, match=r"got person=0, action=jump\. No clip has them all"):
         plan([20] * 2, lonely, 8, 1, HoldOut(pairs=[{"person": "0", "action": "jump"}]))
 
 

@@ -24,7 +24,9 @@ def ramp(count: int = 12, height: int = 16, width: int = 16) -> NDArray[np.uint8
     return np.broadcast_to(levels(count)[:, None, None, None], (count, height, width, 3)).copy()
 
 
-def write_av(path: Path, frames: NDArray[np.uint8], fps: int = 10, container: str | None = None, options: dict[str, str] | None = None) -> Path:
+def write_av(
+    path: Path, frames: NDArray[np.uint8], fps: int = 10, container: str | None = None, options: dict[str, str] | None = None
+) -> Path:
     import av
 
     name, layout = CODECS[container or path.suffix[1:]]

@@ -49,20 +49,28 @@ class Clips:
         """Clips from a user's tensor, checked value by value.
 
         frames: uint8 (scaled here to [0, 1]) or float in [0, 1]; (T, C, H, W) is taken as one clip.
-        Raises UserError for a wrong shape, for pixels outside [0, 1] and for values that are not finite.
+        Raises UserError for a wrong shape or dtype, for pixels outside [0, 1], for values that are not finite and for a clip
+        without a single frame. Frames that the mask lacks may hold anything; they are blanked.
         """
         if frames.ndim == 4:
             frames = frames[None]
         if frames.dtype == torch.uint8:
             frames = frames.float() / 255
+        if not frames.is_floating_point():
+            raise UserError("uint8 or floating-point frames", f"dtype {frames.dtype}", "Convert them with frames.to(torch.uint8).")
         if mask is None:
             mask = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)
         clips = cls(frames, mask, labels=labels or {})
+        if not mask.any(1).all():
+            empty = (~mask.any(1)).nonzero()[0].item()
+            raise UserError("at least one frame in every clip", f"no frame in clip {empty}", "Leave such clips out.")
         there = frames[mask]
         if there.numel() and not (there.isfinite().all() and there.min() >= 0 and there.max() <= 1):
             got = f"values from {there.min().item():g} to {there.max().item():g}"
             raise UserError("pixels in [0, 1]", got, "Divide 8-bit frames by 255, or pass them as uint8.")
-        return clips
+        if mask.all():
+            return clips
+        return replace(clips, frames=frames.masked_fill(~mask.view(*mask.shape, *[1] * (frames.ndim - 2)), 0))
 
     def __len__(self) -> int:
         return self.frames.shape[0]

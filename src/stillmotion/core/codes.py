@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,12 +54,19 @@ class Codes:
         return replace(self, static=other.static, static_posterior=other.static_posterior)
 
     def __getitem__(self, index: Tensor | slice) -> Codes:
-        def pick(value: Any) -> Any:
-            if isinstance(value, Gaussian):
-                return Gaussian(value.mean[index], value.scale[index])
-            return None if value is None else value[index]
+        return self._each(lambda value: value[index])
 
-        return Codes(**{name: pick(value) for name, value in vars(self).items()})
+    def to(self, device: torch.device | str) -> Codes:
+        """The same codes on another device."""
+        return self._each(lambda value: value.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Codes:
+        def changed(value: Any) -> Any:
+            if isinstance(value, Gaussian):
+                return Gaussian(change(value.mean), change(value.scale))
+            return None if value is None else change(value)
+
+        return Codes(**{name: changed(value) for name, value in vars(self).items()})
 
     @staticmethod
     def cat(parts: list[Codes]) -> Codes:

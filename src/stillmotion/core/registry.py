@@ -19,13 +19,6 @@ DATA: dict[str, str] = {
     "videos": "stillmotion.data.videos:load",
 }
 
-RECIPES: dict[str, str] = {
-    "vdsm/pendula": "stillmotion.recipes.vdsm:pendula",
-    "vdsm/digits": "stillmotion.recipes.vdsm:digits",
-    "vdsm/sprites": "stillmotion.recipes.vdsm:sprites",
-    "vdsm/videos": "stillmotion.recipes.vdsm:videos",
-}
-
 
 def resolve(registry: Mapping[str, str], name: str) -> Any:
     """The object registered as `name`. Raises UserError with the known names."""

@@ -40,8 +40,13 @@ def find_clips(folder: Path) -> list[ClipFile]:
     """
     if not folder.is_dir():
         raise UserError("a folder of videos", f"{folder}, which is {'a file' if folder.exists() else 'not there'}", "Check the path.")
-    found = [ClipFile(path, path.relative_to(folder).as_posix(), _stamp(path)) for path in _candidates(folder)]
+    found = [ClipFile(path, _name(path, folder), _stamp(path)) for path in _candidates(folder)]
     return sorted(found, key=lambda clip: natural(clip.name))
+
+
+def _name(path: Path, folder: Path) -> str:
+    # Names of files may hold bytes that are no text; such a name could be neither printed nor stored.
+    return os.fsencode(path.relative_to(folder).as_posix()).decode(errors="replace")
 
 
 def _candidates(folder: Path) -> Iterator[Path]:
@@ -63,7 +68,7 @@ def _in_one(here: Path, files: list[Path]) -> Iterator[Path]:
         yield here
         pictures = [path for path in pictures if path not in numbered]
     yield from pictures
-    yield from (path for path in files if path.suffix.lower() in MEANT or (path not in pictures and _is_clip(path)))
+    yield from (path for path in files if path.suffix.lower() in MEANT or _is_clip(path))
 
 
 def _is_clip(path: Path) -> bool:
@@ -79,7 +84,7 @@ def _stamp(path: Path) -> str:
     if not path.is_dir():
         return _stamp_of_file(path)
     parts = "\n".join(f"{picture.name} {_stamp_of_file(picture)}" for picture in numbered_pictures(path))
-    return hashlib.sha256(parts.encode()).hexdigest()
+    return hashlib.sha256(os.fsencode(parts)).hexdigest()
 
 
 def _stamp_of_file(path: Path) -> str:

@@ -109,7 +109,7 @@ def _video_moments(path: Path, kind: str, spec: FrameSpec, notes: list[str]) -> 
     # A plain file object and a fixed container format: ffmpeg can then follow no address and no playlist.
     with path.open("rb") as file:
         try:
-            container = av.open(file, format=kind)
+            container = av.open(file, format=kind, metadata_errors="replace")
         except av.error.FFmpegError as error:
             raise refuse(path, f"damaged or truncated: {error.strerror}", "Copy or export it again.") from error
         with container:
@@ -130,6 +130,8 @@ def _stream_moments(path: Path, container: Any, failure: type[Exception], spec: 
     stream = container.streams.video[0]
     # Frame threading inside ffmpeg can deadlock beside torch's own threads.
     stream.thread_type = "SLICE"
+    if stream.codec_context is None:
+        raise refuse(path, "its pictures are coded in a way that is not understood here", CONVERT)
     check_pixels(path, stream.codec_context.width, stream.codec_context.height, spec)
     rate, aspect = float(stream.average_rate or 25), float(stream.sample_aspect_ratio or 1)
     count, first, time = 0, None, 0.0

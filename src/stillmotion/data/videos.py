@@ -96,8 +96,14 @@ def open_folder(
     labels = label([source.name for source in prepared.sources], pattern, labels_from)
     chosen = plan([source.frames for source in prepared.sources], labels, steps, 1 if hop is None else hop, rules or HoldOut(), seed)
     splits = Splits(*(_clip_set(prepared, labels, windows, steps) for windows in (chosen.train, chosen.validation, chosen.test)))
-    notes = (*remarks(prepared.refused, labels), *chosen.notes)
+    notes = (*remarks(prepared.sources, prepared.refused, labels), *chosen.notes)
     return VideoFolder(splits, prepared.sources, prepared.refused, labels, spec, prepared.check, notes)
+
+
+def open_windows(folder: str | Path, spec: FrameSpec, *, steps: int, cache: str | Path | None = None) -> tuple[ClipSet, list[str]]:
+    """All clips below `folder` in windows of `steps` frames side by side, nothing held out; and remarks on what was refused."""
+    opened = open_folder(folder, spec, steps=steps, hop=steps, rules=HoldOut(validation=0.0, test=0.0), cache=cache)
+    return opened.splits.train, list(opened.notes)
 
 
 def cache_folder(cache: str | Path | None = None, root: str | Path | None = None) -> Path:
@@ -105,9 +111,14 @@ def cache_folder(cache: str | Path | None = None, root: str | Path | None = None
     return Path(cache) if cache is not None else data_root(root) / "videos"
 
 
-def remarks(refused: Sequence[Refusal], labels: Labels) -> list[str]:
-    """What a user should know of the files that were refused or fit no pattern."""
-    notes = [f"{len(refused)} of the files refused: " + "; ".join(f"{bad.name} ({bad.reason})" for bad in refused[:10])] if refused else []
+def remarks(sources: Sequence[Source], refused: Sequence[Refusal], labels: Labels) -> list[str]:
+    """What a user should know of the files that were refused, read with a flaw, or fit no pattern; at most ten of each are named."""
+    notes = []
+    if refused:
+        notes.append(f"{len(refused)} of the files refused: " + "; ".join(f"{bad.name} ({bad.reason})" for bad in refused[:10]))
+    odd = [f"{source.name} ({', '.join(source.notes)})" for source in sources if source.notes]
+    if odd:
+        notes.append(f"{len(odd)} of the files read with a flaw: " + "; ".join(odd[:10]))
     if labels.unmatched:
         notes.append(f"{len(labels.unmatched)} clips do not fit the pattern and have no label, first {labels.unmatched[0]}")
     return notes

@@ -99,7 +99,7 @@ def plan(lengths: Sequence[int], labels: Labels, steps: int, hop: int, hold_out:
     }  # fmt: skip
     tails = {"validation": hold_out.tail, "test": 0.0}
     if len(rest) < 1 + sum(fraction > 0 for fraction in by_clip.values()):
-        tails = {name: tails[name] + fraction for name, fraction in by_clip.items()}
+        tails = {name: fraction + by_clip[name] for name, fraction in tails.items()}
         by_clip = dict.fromkeys(by_clip, 0.0)
         result.notes.append(f"too few clips ({len(rest)}) to hold out whole ones: the last frames of each are held out instead")
     held = {"test": tests, "validation": set[int]()}

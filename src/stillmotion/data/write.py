@@ -31,6 +31,8 @@ def write_video(frames: Tensor, path: str | Path, fps: float = 12, scale: int = 
     fps: frames per second. scale: each pixel becomes a square of `scale` x `scale` pixels.
     The file appears complete or not at all. Raises UserError for an unknown ending, wrong shapes, and a place that cannot be written.
     """
+    if not 0 < fps <= 1000:
+        raise UserError("frames per second above 0 and at most 1000", f"{fps}")
     pixels = _pixels(frames, scale)
     target = Path(path)
     if str(path).endswith(("/", os.sep)) or target.is_dir():

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from annotated_types import Ge, Gt, Lt
@@ -94,6 +94,7 @@ class VDSMConfig(BaseModel):
 
 class VDSM(Model, EncodesFrames, Swaps, Generates, Predicts):
     name: ClassVar[str] = "vdsm"
+    config_type: ClassVar[Any] = VDSMConfig
 
     def __init__(self, config: VDSMConfig) -> None:
         super().__init__()

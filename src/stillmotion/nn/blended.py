@@ -117,7 +117,8 @@ class OverlapAdd(Function):
             gradient = torch.ops.aten.leaky_relu_backward(gradient, out, ctx.slope, True)
         n, double, _, width = gradient.shape
         size = double // 2
-        for_bias = gradient.reshape(ctx.clips, -1, gradient.shape[-1]).sum(1, dtype=torch.float32).to(gradient.dtype)
+        wide = torch.promote_types(gradient.dtype, torch.float32)
+        for_bias = gradient.reshape(ctx.clips, -1, gradient.shape[-1]).sum(1, dtype=wide).to(gradient.dtype)
         blocks = gradient.new_zeros(n, size + 1, 2, size + 1, 2, width)
         blocks.view(n, double + 2, double + 2, width)[:, 1:-1, 1:-1] = gradient
         blocks = blocks.transpose(2, 3).reshape(n, size + 1, size + 1, 4 * width)

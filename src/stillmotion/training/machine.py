@@ -28,6 +28,11 @@ def join_processes(device: torch.device) -> Processes:
     return Processes(dist.get_rank(), dist.get_world_size())
 
 
+def is_first() -> bool:
+    """Whether this process is the one that writes and speaks."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
 def choose_device(name: str) -> torch.device:
     """`auto`: the GPU of this process where there is one. Raises UserError for a device that is not there."""
     local = int(os.environ.get("LOCAL_RANK", "0"))

@@ -1,0 +1,37 @@
+"""The command `stillmotion`. Heavy imports happen inside the commands, so that --help answers at once."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from stillmotion.cli import data, doctor, train, use
+
+app = typer.Typer(
+    name="stillmotion", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="What stays and what moves: learn, without labels, to split video clips into identity and movement.",
+)
+app.add_typer(data.app, name="data")
+for command in (train.demo, train.train, train.resume, use.reconstruct, use.swap, use.generate, use.embed, use.report, doctor.doctor):
+    app.command()(command)
+
+
+def main() -> None:
+    """Runs the command line.
+
+    Exit status 2 for input that the user can mend (one line on stderr), 3 for a loss that is not finite, 130 for an interrupted run.
+    """
+    try:
+        app()
+    except (ValueError, ArithmeticError) as error:
+        from stillmotion.core.errors import NotFinite, UserError
+
+        if not isinstance(error, UserError | NotFinite):
+            raise
+        print(f"stillmotion: {error}", file=sys.stderr)
+        sys.exit(3 if isinstance(error, NotFinite) else 2)
+
+
+if __name__ == "__main__":
+    main()

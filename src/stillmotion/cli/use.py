@@ -1,0 +1,120 @@
+"""What a trained model is for: reconstruct, swap, generate, embed, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from stillmotion.core.clips import Clips
+    from stillmotion.models.files import Loaded
+
+Clip = Annotated[list[Path], typer.Argument(metavar="CLIP...", help="Video files, folders of pictures, or npy/npz arrays.")]
+Run = Annotated[Path, typer.Option("--run", "-r", help="A run folder or a model folder.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="What to write: .gif, .mp4, .webm, .png (a film strip), or a folder/.")]
+Fps = Annotated[float, typer.Option(help="Frames per second of what is written.")]
+Scale = Annotated[int, typer.Option(help="Each pixel becomes a square of this many.")]
+Poses = Annotated[bool, typer.Option("--poses", help="Read the pose of each frame off it alone; a single frame suffices.")]
+Start = Annotated[int, typer.Option(help="First frame to use of each clip.")]
+Frames = Annotated[int | None, typer.Option(help="Frames to use of each clip (default: to the end of the shortest).")]
+
+
+def reconstruct(clips: Clip, run: Run, output: Output = Path("reconstructed.gif"), poses: Poses = False, start: Start = 0,
+                frames: Frames = None, fps: Fps = 12, scale: Scale = 2) -> None:  # fmt: skip
+    """Show clips above what the model makes of them."""
+    import torch
+
+    from stillmotion.tasks.clips import codes_of
+    from stillmotion.tasks.codes import decode
+
+    loaded, real = _open(run, clips, start, frames)
+    decoded = [decode(loaded.model, codes)[0] for codes in codes_of(loaded.model, real, loaded.facts["steps"], poses=poses)]
+    steps = min(clip.shape[0] for clip in decoded)
+    rows = [[clip.frames[0, :steps] for clip in real], [clip[:steps] for clip in decoded]]
+    error = torch.cat([(a - b).square().flatten() for a, b in zip(*rows, strict=True)]).mean()
+    _write(rows, output, fps, scale)
+    typer.echo(f"{output}  ({steps} frames, PSNR {-10 * float(error.log10()):.1f} dB)")
+
+
+def swap(clips: Clip, run: Run, output: Output = Path("swapped.gif"), grid: Annotated[bool, typer.Option(
+             "--grid", help="Every clip's movement (rows) on every clip's identity (columns).")] = False,
+         poses: Poses = False, start: Start = 0, frames: Frames = None, fps: Fps = 12, scale: Scale = 2) -> None:  # fmt: skip
+    """Put the movement of clip A on the identity of clip B, and back."""
+    from stillmotion.core.errors import UserError
+    from stillmotion.tasks.clips import codes_of, swap_grid
+
+    if len(clips) < 2 or (len(clips) > 2 and not grid):
+        raise UserError("two clips, or --grid with two or more", f"{len(clips)}")
+    loaded, real = _open(run, clips, start, frames)
+    swapped = swap_grid(loaded.model, codes_of(loaded.model, real, loaded.facts["steps"], poses=poses))
+    steps = swapped.shape[2]
+    originals = [clip.frames[0, :steps] for clip in real]
+    if grid:
+        blank = originals[0] * 0 + 1
+        rows = [[blank, *originals], *([clip, *row] for clip, row in zip(originals, swapped, strict=True))]
+    else:
+        rows = [originals, [swapped[0, 1], swapped[1, 0]]]
+    _write(rows, output, fps, scale)
+    typer.echo(str(output) if grid else f"{output}  (above: A and B; below: A's movement on B, B's movement on A)")
+
+
+def generate(run: Run, output: Output = Path("generated.gif"), count: Annotated[int, typer.Option(help="Clips.")] = 8,
+             frames: Annotated[int, typer.Option(help="Frames in each, any number.")] = 16, seed: Annotated[int, typer.Option(
+                 help="Seed of the draws.")] = 0, fps: Fps = 12, scale: Scale = 2) -> None:  # fmt: skip
+    """Draw new clips from the priors, of any length."""
+    from stillmotion.models.files import load
+    from stillmotion.tasks.clips import generate as draw
+
+    drawn = list(draw(load(run).model, count, frames, seed))
+    width = min(count, 4)
+    rows = [drawn[k : k + width] for k in range(0, count, width)]
+    rows[-1] += [drawn[0] * 0] * (width - len(rows[-1]))
+    _write(rows, output, fps, scale)
+    typer.echo(str(output))
+
+
+def embed(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder of videos, searched with its sub-folders.")], run: Run,
+          output: Annotated[Path, typer.Option("--output", "-o", help=".parquet or .npz")] = Path("codes.parquet"),
+          cache: Annotated[Path | None, typer.Option(help="Where decoded videos are kept.")] = None) -> None:  # fmt: skip
+    """Write one row per window of each clip: file, first frame, static code, dynamic code."""
+    from stillmotion.data.videos import open_windows
+    from stillmotion.models.files import load
+    from stillmotion.tasks.embed import embed as codes_of
+    from stillmotion.tasks.embed import write_table
+
+    loaded = load(run)
+    windows, notes = open_windows(folder, _spec(loaded), steps=loaded.facts["steps"], cache=cache)
+    table = codes_of(loaded.model, windows)
+    write_table(table, output)
+    for note in notes:
+        typer.echo(note, err=True)
+    typer.echo(f"{output}  ({len(windows)} windows of {len(set(table['file'].tolist()))} clips)")
+
+
+def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
+    """Write report.html into a run folder: one page with everything in it."""
+    from stillmotion.report.page import write_report
+
+    typer.echo(str(write_report(run)))
+
+
+def _open(run: Path, paths: list[Path], start: int, frames: int | None) -> tuple[Loaded, list[Clips]]:
+    from stillmotion.data.videos import read_clip
+    from stillmotion.models.files import load
+
+    loaded = load(run)
+    return loaded, [read_clip(path, _spec(loaded), frames, start) for path in paths]
+
+
+def _spec(loaded: Loaded) -> Any:
+    from stillmotion.data.fitting import FrameSpec
+
+    return FrameSpec(**loaded.facts["frames"])
+
+
+def _write(rows: list[list[Any]], output: Path, fps: float, scale: int) -> None:
+    from stillmotion.data.write import tile, write_video
+
+    write_video(tile(rows), output, fps, scale)

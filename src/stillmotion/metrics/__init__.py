@@ -1,0 +1,1 @@
+"""Measures of frames and codes: pure functions, one file each."""

@@ -1,0 +1,112 @@
+"""A model as a folder: config.json and model.safetensors. Loading never runs code."""
+
+from __future__ import annotations
+
+import json
+import os
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as tensors_of
+from safetensors.torch import save as bytes_of
+
+from stillmotion import __version__
+from stillmotion.core.abilities import Model
+from stillmotion.core.errors import FileRefused, UserError
+from stillmotion.core.registry import MODELS, resolve
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".tar")
+INNER = "model"
+"""Where a run folder keeps its final model."""
+
+
+class Loaded(NamedTuple):
+    """model: in eval mode, on the CPU. facts: what was written beside it (frame specification, number of frames, ...)."""
+
+    model: Model
+    facts: dict[str, Any]
+
+
+def build(name: str, options: dict[str, Any], seed: int) -> Model:
+    """A new model of a registered kind, its weights drawn from `seed`; the global generator is left as it was.
+
+    Raises UserError for an unknown model and for options that it does not have.
+    """
+    kind = resolve(MODELS, name)
+    try:
+        config = kind.config_type.model_validate(options)
+    except ValidationError as error:
+        raise UserError(f"options of {name}", _first(error), f"See docs/models/{name}.md for all of them.") from error
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: Model = kind(config)
+    return model
+
+
+def save(model: Model, folder: Path | str, **facts: Any) -> Path:
+    """Writes the model and the facts given with it; an older model in the folder is replaced only when the new one is whole."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = bytes_of({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()})
+    config = {
+        "format": 1, "stillmotion": __version__, "model": model.name, "options": model.config.model_dump(mode="json"), "facts": facts,
+        "sha256": sha256(weights).hexdigest(),
+    }
+    for name, content in ((WEIGHTS, weights), (CONFIG, json.dumps(config, indent=1).encode())):
+        partial = folder / f"{name}.partial"
+        partial.write_bytes(content)
+        os.replace(partial, folder / name)
+    return folder
+
+
+def load(path: Path | str) -> Loaded:
+    """The model of a model folder or a run folder.
+
+    Raises FileRefused, naming the file, for pickles, for folders without a model, for damaged files and for those of another program.
+    """
+    folder = _folder(Path(path))
+    config = _config(folder / CONFIG)
+    weights = (folder / WEIGHTS).read_bytes() if (folder / WEIGHTS).is_file() else b""
+    if sha256(weights).hexdigest() != config["sha256"]:
+        raise FileRefused("weights as they were saved", f"{folder / WEIGHTS}, which is damaged or missing", "Copy the folder again.")
+    model = build(config["model"], config["options"], seed=0)
+    try:
+        model.load_state_dict(tensors_of(weights))
+    except (SafetensorError, RuntimeError) as error:
+        raise FileRefused("weights of this model", f"{folder / WEIGHTS}, which holds others", str(error)[:200]) from error
+    return Loaded(model.eval(), config["facts"])
+
+
+def _folder(path: Path) -> Path:
+    if path.suffix.lower() in PICKLES:
+        remedy = "Loading a pickle can run any code. Give a folder with config.json and model.safetensors."
+        raise FileRefused("a model folder", f"{path}, a pickle", remedy)
+    for folder in (path, path / INNER):
+        if (folder / CONFIG).is_file():
+            return folder
+    if (path / "run.json").is_file():
+        raise FileRefused("a finished run", f"{path}, which has no model yet", f"Go on with `stillmotion resume {path}`.")
+    raise FileRefused(f"a folder with {CONFIG} and {WEIGHTS}, or a run folder", f"{path}", "Train one with `stillmotion train`.")
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        missing = {"format", "model", "options", "facts", "sha256"} - config.keys()
+    except (ValueError, AttributeError) as error:
+        raise FileRefused("the description of a model in JSON", f"{path}, which cannot be read", "Copy the folder again.") from error
+    if missing or config["format"] != 1:
+        got = f"{path}, which lacks {', '.join(sorted(missing))}" if missing else f"{path} of format {config['format']}"
+        raise FileRefused("a model folder written by stillmotion, format 1", got, "Was it written by another program or a newer version?")
+    return config
+
+
+def _first(error: ValidationError) -> str:
+    """The first complaint of pydantic in one line."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))} = {first.get('input')!r} ({first['msg']})"

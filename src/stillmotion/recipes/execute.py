@@ -1,0 +1,73 @@
+"""Carries out a run: data, model, stages, the final model, its figures. Going on after a stop is the same call."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stillmotion.core.abilities import Model
+from stillmotion.core.errors import UserError
+from stillmotion.data.base import ClipSet, Splits
+from stillmotion.data.fitting import FrameSpec
+from stillmotion.models import files
+from stillmotion.recipes.results import write_results
+from stillmotion.training.checkpoints import write_text
+from stillmotion.training.loop import Trainer
+from stillmotion.training.machine import choose_device, choose_precision, join_processes, keep_freed_memory
+from stillmotion.training.runs import RUN_FILE, frame_spec, load_data, read_run
+from stillmotion.training.settings import Run
+
+
+def start(run: Run, folder: Path, *, command: str, show: bool = True) -> Path:
+    """Begins a run in a new folder and carries it to its end; returns the folder.
+
+    Raises UserError where the folder already holds a run.
+    """
+    if (folder / RUN_FILE).exists():
+        remedy = f"Go on with `stillmotion resume {folder}`, or choose another folder."
+        raise UserError("a new run folder", f"{folder}, which holds a run", remedy)
+    device = choose_device(run.device)
+    # what was found on this machine is written down, so that a resumed run computes with the same numbers
+    run = run.model_copy(update={"precision": choose_precision(run.precision, device)})
+    data = load_data(run, show=show)  # before anything is written: bad data leaves no folder behind
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / RUN_FILE, json.dumps({"command": command, "run": run.model_dump(mode="json")}, indent=1))
+    return _carry_out(run, data, folder, device, show)
+
+
+def resume(folder: Path, *, show: bool = True, on_nan: str | None = None) -> Path:
+    """Carries a stopped run to its end, from its last checkpoint on; a finished one is left as it is."""
+    run = read_run(folder)
+    if on_nan is not None:
+        run = Run.model_validate(run.model_dump() | {"on_nan": on_nan})
+    return _carry_out(run, load_data(run, show=show), folder, choose_device(run.device), show)
+
+
+def _carry_out(run: Run, data: Splits, folder: Path, device: torch.device, show: bool) -> Path:
+    keep_freed_memory()
+    model = files.build(run.model.name, run.model.options, run.seed).to(device)
+    _check_frames(model, data.train)
+    trainer = Trainer(model, run, _resident(data.train, device), _resident(data.validation, device), folder, show=show)
+    trainer.fit()
+    if join_processes(device).rank == 0:
+        files.save(model, folder / files.INNER, frames=_plain(frame_spec(run)), steps=data.train.steps, recipe=run.recipe)
+        write_results(folder, run, model.eval(), data, trainer.seconds)
+    return folder
+
+
+def _check_frames(model: Model, clips: ClipSet) -> None:
+    if clips.frame_shape != tuple(model.frame_shape):
+        raise UserError(f"frames of shape {tuple(model.frame_shape)} for this model", f"{clips.frame_shape}", "Set the size of both alike.")
+
+
+def _resident(clips: ClipSet, device: torch.device) -> ClipSet:
+    """The frames in the memory of the device, as bytes, where there is a device beside the CPU."""
+    return clips if device.type == "cpu" else replace(clips, frames=clips.frames.to(device))
+
+
+def _plain(spec: FrameSpec) -> dict[str, Any]:
+    return {name: value for name, value in asdict(spec).items() if not name.startswith("max_")}

@@ -1,0 +1,55 @@
+"""What people do with a trained model: reconstruct, swap, generate."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from stillmotion.core.abilities import Generates, Swaps, require
+from stillmotion.core.clips import Clips
+from stillmotion.core.codes import Codes
+from stillmotion.core.errors import UserError
+from stillmotion.data.base import ClipSet
+from stillmotion.tasks.codes import decode, encode, encode_long
+
+
+def reconstruct(model: nn.Module, clips: Clips | ClipSet, *, poses: bool = False) -> Tensor:
+    """The clips as the model sees them, (B, T, C, H, W)."""
+    return decode(model, encode(model, clips, poses=poses))
+
+
+def swap(model: nn.Module, identity: Codes, motion: Codes) -> Tensor:
+    """Clips with the identity of one and the movement of the other, (B, T, C, H, W)."""
+    return decode(model, require(model, Swaps).swap(identity, motion))
+
+
+def swap_grid(model: nn.Module, codes: list[Codes]) -> Tensor:
+    """Every movement on every identity, (rows, columns, T, C, H, W): row = whose movement, column = whose identity (VDSM, figure 5).
+
+    codes: one per clip, each of a single clip. Paths of different length are cut to the shortest.
+    """
+    if not codes:
+        raise UserError("at least one clip", "none")
+    steps = min(code.path.shape[1] for code in codes if code.path is not None)
+    rows = []
+    for motion in codes:
+        assert motion.path is not None
+        short = Codes(motion.static, motion.dynamic, motion.path[:, :steps])
+        rows.append(torch.cat([swap(model, identity, short) for identity in codes]))
+    return torch.stack(rows)
+
+
+def generate(model: nn.Module, count: int, steps: int, seed: int) -> Tensor:
+    """New clips from the priors, (count, steps, C, H, W); any number of steps. Raises MissingAbility."""
+    if count < 1 or steps < 1:
+        raise UserError("at least one clip of at least one frame", f"{count} clips of {steps} frames")
+    device = next(model.parameters()).device
+    generator = torch.Generator(device).manual_seed(seed)
+    with torch.inference_mode():
+        codes = require(model, Generates).generate(count, steps, generator)
+    return decode(model, codes)
+
+
+def codes_of(model: nn.Module, clips: list[Clips], steps: int, *, poses: bool = False) -> list[Codes]:
+    """Codes of whole clips of any length, one by one, read in windows of the `steps` frames that the model was trained on."""
+    return [encode_long(model, clip, steps, poses=poses) for clip in clips]

@@ -1,0 +1,44 @@
+"""The description of a run in its folder, and the data it names."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+from stillmotion.core.errors import FileRefused, UserError
+from stillmotion.core.registry import DATA, resolve
+from stillmotion.data.base import Splits
+from stillmotion.data.fitting import FrameSpec
+from stillmotion.training.settings import Run
+
+RUN_FILE = "run.json"
+
+
+def read_run(folder: Path) -> Run:
+    """The run of a run folder. Raises FileRefused where there is none or it cannot be read."""
+    path = folder / RUN_FILE
+    if not path.is_file():
+        raise FileRefused(f"a run folder with {RUN_FILE}", f"{folder}", "Start one with `stillmotion train`.")
+    try:
+        return Run.model_validate(json.loads(path.read_text(encoding="utf-8"))["run"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise FileRefused("the description of a run", f"{path}, which cannot be read: {error}", "Start a new run.") from error
+
+
+def load_data(run: Run, *, show: bool = True) -> Splits:
+    """The data of a run. Raises UserError for options that the data set does not have."""
+    load = resolve(DATA, run.data.name)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("default" if show else "ignore")
+            splits: Splits = load(**run.data.options)
+    except TypeError as error:
+        raise UserError(f"options of the data set {run.data.name}", str(error), "See docs/data.md.") from error
+    return splits
+
+
+def frame_spec(run: Run) -> FrameSpec:
+    """How frames must be read for the model of this run."""
+    names = ("size", "fit", "grey", "stride", "fps")
+    return FrameSpec(**{name: run.data.options[name] for name in names if name in run.data.options})

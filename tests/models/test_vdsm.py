@@ -1,0 +1,316 @@
+"""VDSM: its options, its parameter groups and its abilities. Its losses are checked in test_vdsm_pyro.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from oracles import convolutions
+from oracles.small_vdsm import noise, small_config, small_vdsm, some_clips
+from pydantic import ValidationError
+from torch import Tensor
+
+from stillmotion.core.clips import Clips
+from stillmotion.core.codes import Codes, Gaussian
+from stillmotion.core.errors import UserError
+from stillmotion.models.vdsm import VDSM, VDSMConfig
+
+# configuration
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ({"unknown": 1}, "unknown"), ({"static": 0}, "static"), ({"channels": 2}, "channels"), ({"rnn_dropout": 1.0}, "rnn_dropout"),
+        ({"likelihood": "laplace"}, "likelihood"), ({"pixel_scale": 0.0}, "pixel_scale"), ({"temperature": -1.0}, "temperature"),
+        ({"encoder_channels": (4, 0)}, "encoder_channels"), ({"recolour": -0.1}, "recolour"), ({"flows": 0}, "flows"),
+    ],
+)
+def test_a_bad_setting_is_refused_by_name(change: dict[str, object], names: str) -> None:
+    with pytest.raises(ValidationError, match=names):
+        small_config(**change)
+
+
+def test_a_configuration_cannot_change_and_survives_json() -> None:
+    config = small_config(static=6)
+    with pytest.raises(ValidationError, match="frozen"):
+        config.static = 7  # type: ignore[misc]
+    assert VDSMConfig.model_validate_json(config.model_dump_json()) == config
+
+
+def test_the_quirks_of_the_release_can_be_had_together_and_overruled() -> None:
+    released = VDSMConfig.as_released(static=12)
+    assert released.static == 12
+    assert (released.encoder_slope, released.average, released.transition_hidden) == (1.0, "codes", 512)
+    assert (released.prior_scale, released.dynamic_prior) == ("deviation", "released")
+    assert VDSMConfig.as_released(average="encodings").average == "encodings"
+    with pytest.raises(ValidationError, match="unknown"):
+        VDSMConfig.as_released(unknown=1)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"size": 12}, "power of two from 8 up, got 12"),
+    ({"encoder_channels": (4, 5, 6)}, "expected 2 channel numbers for 8 x 8 frames, got 3"),
+    ({"decoder_channels": (4, 5)}, "expected 1 channel numbers for 8 x 8 frames, got 2"),
+])
+def test_sizes_that_do_not_fit_together_are_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        VDSM(small_config(**change))
+
+
+# options
+
+
+def spread(draw: Callable[[Codes], Tensor | None], **options: object) -> float:
+    value = draw(small_vdsm(**options).generate(4000, 1, noise()))
+    assert value is not None
+    return float(value.square().mean().sqrt())
+
+
+@pytest.mark.parametrize(("option", "scale"), [("variance", 4**-0.5), ("deviation", 1 / 4)])
+def test_prior_scale_sets_the_spread_of_s(option: str, scale: float) -> None:
+    assert spread(lambda codes: codes.static, prior_scale=option) == pytest.approx(scale, rel=0.03)
+
+
+@pytest.mark.parametrize(("option", "scale"), [("unit", 1.0), ("released", 1 / 5)])
+def test_dynamic_prior_sets_the_spread_of_d(option: str, scale: float) -> None:
+    assert spread(lambda codes: codes.dynamic, dynamic_prior=option) == pytest.approx(scale, rel=0.03)
+
+
+def reference_frames(model: VDSM, s: Tensor, path: Tensor, shares: Tensor, beside: Tensor) -> Tensor:
+    code = torch.cat([beside[:, None].expand(-1, path.shape[1], -1), path], 2)
+    return torch.sigmoid(convolutions.decode(shares, code, list(model.decoder.weights), list(model.decoder.biases), 0.01))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 6.0])
+@pytest.mark.parametrize("options", [{"decoder_input": "mixture"}, {"decoder_input": "static"}, {"single_decoder": True}])
+@torch.no_grad()
+def test_what_the_decoder_sees(options: dict[str, object], temperature: float) -> None:
+    model, s, path = small_vdsm(temperature=temperature, **options), torch.randn(2, 4), torch.randn(2, 5, 3)
+    mixture = torch.softmax(s * temperature, 1)
+    beside = s if options.get("decoder_input") == "static" else mixture
+    shares = torch.ones(2, 1) if options.get("single_decoder") else mixture
+    frames = model.decode(Codes(static=s, path=path))
+    torch.testing.assert_close(frames, reference_frames(model, s, path, shares, beside))
+
+
+def test_a_single_decoder_has_one_expert() -> None:
+    assert {bank.shape[0] for bank in small_vdsm(single_decoder=True).decoder.parameters()} == {1}
+    assert {bank.shape[0] for bank in small_vdsm().decoder.parameters()} == {4}
+
+
+@torch.no_grad()
+def test_average_says_what_is_averaged_over_frames() -> None:
+    """f_s of the mean and the mean of f_s differ where f_s bends, and agree on a clip whose frames are alike."""
+    clips = some_clips(5)
+    still = Clips.of(clips.frames[:, :1].expand(-1, 5, -1, -1, -1))
+
+    def static(option: str, clips: Clips) -> Tensor:
+        model = small_vdsm(average=option)
+        model.static_mean.bias.zero_()
+        posterior = model.encode_frames(clips).static_posterior
+        assert posterior is not None
+        return torch.cat([posterior.mean, posterior.scale], 1)
+
+    torch.testing.assert_close(static("encodings", still), static("codes", still))
+    assert not torch.allclose(static("encodings", clips)[:, 4:], static("codes", clips)[:, 4:], atol=1e-7, rtol=0)
+
+
+@torch.no_grad()
+def test_codes_averaged_over_frames_are_the_mean_of_the_codes_of_each_frame() -> None:
+    model, clips = small_vdsm(average="codes"), some_clips(5)
+    singles = [model.encode_frames(Clips.of(frame[None])).static for frame in clips.frames[0]]
+    whole = model.encode_frames(clips).static
+    assert whole is not None
+    torch.testing.assert_close(whole[0], torch.cat([single for single in singles if single is not None]).mean(0))
+
+
+@torch.no_grad()
+def test_recolouring_touches_poses_alone_and_training_alone() -> None:
+    model, clips = small_vdsm(recolour=1.0), some_clips(4, 4)
+    plain = small_vdsm()
+
+    def posteriors(net: VDSM) -> tuple[Gaussian, Gaussian]:
+        codes = net.encode_frames(clips, noise())
+        assert codes.static_posterior is not None
+        assert codes.path_posterior is not None
+        return codes.static_posterior, codes.path_posterior
+
+    expected_static, expected_path = posteriors(plain)
+    static, path = posteriors(model)
+    torch.testing.assert_close(path.mean, expected_path.mean)
+    static, path = posteriors(model.train())
+    torch.testing.assert_close(static.mean, expected_static.mean)
+    assert not torch.allclose(path.mean, expected_path.mean, atol=1e-3)
+
+
+@torch.no_grad()
+def test_flows_bend_the_path() -> None:
+    model, clips = small_vdsm(posterior="iaf", flows=3), some_clips(4)
+    assert len(model.flows) == 3
+    assert not small_vdsm().flows
+    codes = model.encode(clips)
+    assert codes.path is not None
+    assert codes.path_posterior is not None
+    z = codes.path_posterior.mean
+    for flow in model.flows:
+        z = flow(z)[0]
+    torch.testing.assert_close(codes.path, z)
+
+
+# losses
+
+
+@torch.no_grad()
+def test_the_divergence_of_the_first_pose_is_weighted_with_the_others() -> None:
+    """D7: on one frame the path is z_1 alone; without weight it costs nothing, with weight it costs its divergence."""
+    model, clips = small_vdsm(), some_clips(1, 1)
+    totals = [model.loss(clips, {"path_kl": weight}, noise()).total.item() for weight in (0.0, 1.0, 3.0)]
+    divergence = model.loss(clips, {}, noise()).values["path_kl"].item()
+    assert divergence > 0.1
+    assert totals[1] - totals[0] == pytest.approx(divergence, rel=1e-3)
+    assert totals[2] - totals[0] == pytest.approx(3 * divergence, rel=1e-3)
+
+
+def test_the_losses_have_the_terms_of_their_equations() -> None:
+    model, clips = small_vdsm(), some_clips(3, 2)
+    losses = {name: loss(clips, {}, None) for name, loss in model.objectives().items()}
+    assert {name: list(terms.values) for name, terms in losses.items()} == {
+        "poses": ["reconstruction", "static_kl", "path_kl"], "sequence": ["reconstruction", "static_kl", "dynamic_kl", "path_kl"],
+    }
+
+
+@torch.no_grad()
+def test_the_temperature_of_a_schedule_replaces_the_final_one() -> None:
+    clips = some_clips(3, 2)
+    scheduled = small_vdsm(temperature=10.0).pose_loss(clips, {"temperature": 2.0}, noise()).total
+    torch.testing.assert_close(scheduled, small_vdsm(temperature=2.0).pose_loss(clips, {}, noise()).total)
+    assert scheduled != small_vdsm(temperature=10.0).pose_loss(clips, {}, noise()).total
+
+
+@pytest.mark.parametrize("objective", ["poses", "sequence"])
+def test_in_bfloat16_the_loss_stays_close(objective: str) -> None:
+    model, clips = small_vdsm(), some_clips(4, 2, 3)
+    exact = model(clips, {}, noise(), objective)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = model(clips, {}, noise(), objective)
+    assert all(value.dtype == torch.float32 for value in rough.values.values())
+    assert rough.total.item() == pytest.approx(exact.total.item(), rel=0.01)
+
+
+# parameter groups
+
+
+@pytest.mark.parametrize("options", [{}, {"posterior": "iaf"}, {"single_decoder": True}])
+def test_the_groups_cover_every_parameter_once_but_for_f_s_within_the_heads(options: dict[str, object]) -> None:
+    model = small_vdsm(**options)
+    groups = {name: {id(parameter) for parameter in group} for name, group in model.parameter_groups().items()}
+    assert groups.pop("f_s") < groups["heads"]
+    assert sum(len(group) for group in groups.values()) == len(set().union(*groups.values()))
+    assert set().union(*groups.values()) == {id(parameter) for parameter in model.parameters()}
+
+
+def test_the_sequence_group_is_what_the_first_stage_leaves_alone() -> None:
+    model = small_vdsm(posterior="iaf")
+    model.pose_loss(some_clips(3, 2), {}, noise()).total.backward()
+    untouched = {id(parameter) for parameter in model.parameters() if parameter.grad is None}
+    assert untouched == {id(parameter) for parameter in model.parameter_groups()["sequence"]}
+
+
+# abilities
+
+
+@pytest.mark.parametrize("call", ["encode", "encode_frames", "pose_loss", "loss"])
+def test_frames_of_another_size_are_refused(call: str) -> None:
+    clips = Clips.of(torch.zeros(1, 2, 3, 16, 16))
+    arguments = ({}, None) if "loss" in call else ()
+    with pytest.raises(UserError, match=r"frames of shape \(3, 8, 8\) for this vdsm model, got frames of shape \(3, 16, 16\)"):
+        getattr(small_vdsm(), call)(clips, *arguments)
+
+
+@torch.no_grad()
+def test_a_single_frame_has_a_pose_but_no_motion() -> None:
+    model, clips = small_vdsm(), some_clips(1, 1)
+    with pytest.raises(UserError, match=r"clips of at least 2 frames, got T = 1. For single frames use encode_frames"):
+        model.encode(clips)
+    assert model.decode(model.encode_frames(clips)).shape == (2, 1, 3, 8, 8)
+
+
+@pytest.mark.parametrize("codes", [Codes(), Codes(static=torch.zeros(1, 4)), Codes(path=torch.zeros(1, 2, 3))])
+def test_codes_without_a_static_part_or_a_path_cannot_be_decoded(codes: Codes) -> None:
+    with pytest.raises(UserError, match="codes with a static part and a path, got codes without"):
+        small_vdsm().decode(codes)
+
+
+@pytest.mark.parametrize("steps", [1, 40, 60])
+@torch.no_grad()
+def test_new_clips_may_have_any_length(steps: int) -> None:
+    model = small_vdsm()
+    codes = model.generate(2, steps, noise())
+    frames = model.decode(codes)
+    assert frames.shape == (2, steps, 3, 8, 8)
+    assert frames.isfinite().all()
+    assert codes.mask is not None
+    assert codes.mask.shape == (2, steps)
+
+
+@torch.no_grad()
+def test_a_generated_path_walks_through_the_transition() -> None:
+    model = small_vdsm()
+    long, short = model.generate(3, 9, noise()), model.generate(3, 4, noise())
+    assert long.path is not None
+    assert short.path is not None
+    torch.testing.assert_close(long.path[:, :4], short.path)
+    model.transition.scale.weight.zero_()
+    model.transition.scale.bias.fill_(-1000.0)
+    still = model.generate(3, 9, noise())
+    assert still.path is not None
+    assert still.dynamic is not None
+    torch.testing.assert_close(still.path[:, 5], model.transition(still.path[:, 4], still.dynamic).mean, atol=1e-3, rtol=0)
+
+
+@torch.no_grad()
+def test_a_prediction_goes_on_where_the_clip_ends() -> None:
+    model, clips = small_vdsm(), some_clips(4, 4)
+    codes = model.encode(clips)
+    ahead = model.predict(codes, 60)
+    assert ahead.path is not None
+    assert codes.path is not None
+    assert ahead.mask is not None
+    assert ahead.path.shape == (2, 60, 3)
+    assert ahead.mask.all()
+    torch.testing.assert_close(ahead.path[:, :4], codes.path)
+    torch.testing.assert_close(model.decode(ahead)[:, :4], model.decode(codes))
+
+
+@torch.no_grad()
+def test_a_prediction_needs_the_action_of_the_clip() -> None:
+    model, clips = small_vdsm(), some_clips(4)
+    with pytest.raises(UserError, match="without a dynamic part. Use encode, not encode_frames"):
+        model.predict(model.encode_frames(clips), 9)
+
+
+@pytest.mark.parametrize("ability", ["encode", "encode_frames"])
+@torch.no_grad()
+def test_a_swap_with_itself_is_the_reconstruction(ability: str) -> None:
+    model, clips = small_vdsm(), some_clips(4, 4)
+    codes = getattr(model, ability)(clips)
+    assert torch.equal(model.decode(model.swap(codes, codes)), model.decode(codes))
+
+
+@torch.no_grad()
+def test_codes_drawn_with_a_generator_scatter_around_the_mean() -> None:
+    model, clips = small_vdsm(), some_clips(4)
+    many = Clips.of(clips.frames.expand(2000, -1, -1, -1, -1))
+    codes, mean = model.encode(many, noise()), model.encode(clips)
+    assert codes.static is not None
+    assert mean.static_posterior is not None
+    error = 5 * mean.static_posterior.scale[0] / 2000**0.5
+    assert ((codes.static.mean(0) - mean.static_posterior.mean[0]).abs() < error).all()
+    assert ((codes.static.std(0) / mean.static_posterior.scale[0] - 1).abs() < 0.1).all()
+
+
+def test_grey_frames_have_one_channel() -> None:
+    model, clips = small_vdsm(channels=1), some_clips(3, channels=1)
+    assert model.decode(model.encode(clips)).shape == (1, 3, 1, 8, 8)
