@@ -21,7 +21,7 @@ help:
 	@echo "make test    set up, run the tests (a few minutes)"
 	@echo "make slow    run the tests that take minutes each"
 	@echo "make check   lint, types, import rules"
-	@echo "make docs    build the documentation in docs/_build/html"
+	@echo "make docs    build the documentation in build/docs"
 	@echo "make clean   remove .venv, caches and built files (not your runs)"
 
 demo: .venv/.ready-demo
@@ -40,11 +40,11 @@ check: .venv/.ready-test
 
 docs: .venv/.ready-docs
 	$(BIN)/python docs/abilities.py
-	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
-	@echo "docs/_build/html/index.html"
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
+	@echo "build/docs/index.html"
 
 clean:
-	rm -rf .venv build docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find src tests -name __pycache__ -type d -exec rm -rf {} +
 
 .venv/.ready-%: pyproject.toml constraints.txt | $(BIN)/python

@@ -34,8 +34,8 @@ class PlainEncoder(nn.Module):
     def __init__(self, encoder: AntialiasedEncoder) -> None:
         super().__init__()
         self.slope = encoder.slope
-        self.convolutions = copy.deepcopy(encoder.convolutions).to(memory_format=torch.contiguous_format)
-        self.last = copy.deepcopy(encoder.last).to(memory_format=torch.contiguous_format)
+        self.convolutions = copy.deepcopy(encoder.convolutions)
+        self.last = copy.deepcopy(encoder.last)
         taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
         self.register_buffer("kernel", torch.outer(taps, taps))
 

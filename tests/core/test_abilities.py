@@ -58,7 +58,7 @@ class Blind:
 
 def test_an_ability_that_no_model_has_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "MODELS", {"blind": f"{__name__}:Blind"})
-    with pytest.raises(MissingAbility, match="got Doubling|got doubling.*No registered model can"):
+    with pytest.raises(MissingAbility, match=r"Imputes, got doubling, .*No registered model can\.$"):
         require(Doubling(), Imputes)
 
 

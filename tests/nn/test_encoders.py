@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from oracles import convolutions
 from torch import nn
 
+from oracles import convolutions
 from stillmotion.core.errors import UserError
 from stillmotion.nn.blur import BlurPool, binomial_matrix
 from stillmotion.nn.encoders import AntialiasedEncoder, doublings

@@ -6,9 +6,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import recurrences
 from torch import nn
 
+from oracles import recurrences
 from stillmotion.nn.recurrent import SequenceDecoder, SequenceEncoder, compact, dropout
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import pyro
 import torch
-from oracles import convolutions
 from pyro.distributions import Bernoulli, Normal, TransformedDistribution
 from pyro.infer import TraceMeanField_ELBO
 from pyro.poutine.messenger import Messenger
@@ -21,6 +20,7 @@ from torch import Tensor
 from torch.distributions import Transform, constraints
 from torch.nn import functional as F
 
+from oracles import convolutions
 from stillmotion.models.vdsm import VDSM
 
 FLOOR = 1e-4

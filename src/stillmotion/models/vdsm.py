@@ -129,7 +129,7 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Predicts):
     # training
 
     def objectives(self) -> Mapping[str, Objective]:
-        return {"poses": self.pose_loss, "sequence": self.loss}
+        return {"poses": self.pose_loss, "paths": self.path_loss, "sequence": self.loss}
 
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
         """D8: the paper freezes encoder and decoder in stage two but for the last layers of s and z (`heads`); the code all but f_s."""
@@ -150,6 +150,22 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Predicts):
             s, z = static.sample(generator), poses.sample(generator)
             path_kl = _masked(kl_to_prior(poses), clips.mask)
         return self._terms(clips, s, z, weights, static_kl=kl_to_prior(static, self.static_prior), path_kl=path_kl)
+
+    def path_loss(self, clips: Clips, weights: Mapping[str, float], generator: torch.Generator | None) -> Terms:
+        """Between the stages, and ours: the sequence model learns to tell the poses of stage one, without decoding a frame.
+
+        The term `path_match` is sum_t KL(q(z_t | x_t) of stage one || q(z_t | z_{t-1}, x, d)) along the model's own samples. Pixels
+        say little to a path that is still far off; poses say at once how far, at a fraction of the time.
+        """
+        _, poses = self._read(clips, generator)
+        with full_precision(poses.mean):
+            dynamic = self._dynamic(poses.mean, clips.mask, generator)
+            _, divergence, path = self._path(dynamic.sample(generator), clips.mask.shape[1], generator)
+            values = {
+                "path_match": _masked(kl(poses, path), clips.mask), "dynamic_kl": kl_to_prior(dynamic, self.dynamic_prior),
+                "path_kl": _masked(divergence, clips.mask),
+            }
+        return Terms({name: value.mean() for name, value in values.items()}, {name: weights[name] for name in values if name in weights})
 
     def loss(self, clips: Clips, weights: Mapping[str, float], generator: torch.Generator | None) -> Terms:
         """Stage two (equation 4): the whole sequence model."""

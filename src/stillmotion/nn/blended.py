@@ -18,8 +18,11 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from stillmotion.core.errors import UserError
-from stillmotion.core.precision import full_precision, working_dtype
+from stillmotion.core.precision import working_dtype
 from stillmotion.nn.encoders import doublings
+
+PIECE = 1 << 16
+"""Columns of a bank that are blended at a time on a CPU: a converted piece stays in its cache."""
 
 
 class BlendedDecoder(nn.Module):
@@ -60,7 +63,7 @@ class BlendedDecoder(nn.Module):
     def forward(self, mix: Tensor, code: Tensor) -> Tensor:
         clips, steps, _ = code.shape
         dtype = working_dtype(code)
-        blended = [(self._blend(mix, w, dtype), self._blend(mix, b, dtype)) for w, b in zip(self.weights, self.biases, strict=True)]
+        blended = [(blend(mix, weight, dtype), blend(mix, bias, dtype)) for weight, bias in zip(self.weights, self.biases, strict=True)]
         weight, bias = blended[0]
         x = torch.bmm(code.to(dtype), weight).view(clips, steps * 16, -1)
         x = nn.functional.leaky_relu(x + bias[:, None], self.slope)
@@ -72,10 +75,46 @@ class BlendedDecoder(nn.Module):
         size = 2 ** (len(blended) + 1)
         return x.float().view(clips, steps, size, size, -1).permute(0, 1, 4, 2, 3)
 
+
+def blend(mix: Tensor, bank: Tensor, dtype: torch.dtype) -> Tensor:
+    """sum_k mix_bk bank_k for each clip b, computed in `dtype`: mix (B, experts), bank (experts, ...), output (B, ...)."""
+    flat: Tensor = Blend.apply(mix, bank.flatten(1), dtype)  # type: ignore[no-untyped-call]
+    return flat.view(-1, *bank.shape[1:])
+
+
+class Blend(Function):
+    """mix @ bank in low precision without a low-precision copy of the bank, which is most of the parameters of a model.
+
+    mix: (B, experts), bank: (experts, N), output: (B, N) of `dtype`. The gradients have the dtypes of mix and bank.
+    """
+
     @staticmethod
-    def _blend(mix: Tensor, bank: Tensor, dtype: torch.dtype) -> Tensor:
-        with full_precision(mix):
-            return (mix @ bank.flatten(1)).view(-1, *bank.shape[1:]).to(dtype)
+    def forward(ctx: Any, mix: Tensor, bank: Tensor, dtype: torch.dtype) -> Tensor:
+        ctx.save_for_backward(mix, bank)
+        shares = mix.to(dtype)
+        out = bank.new_empty(mix.shape[0], bank.shape[1], dtype=dtype)
+        for part, piece in zip(_pieces(out), _pieces(bank), strict=True):
+            part.copy_(shares @ piece.to(dtype))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        (gradient,) = gradients
+        mix, bank = ctx.saved_tensors
+        for_mix = torch.zeros_like(mix)
+        for change, piece in zip(_pieces(gradient), _pieces(bank), strict=True):
+            for_mix += change @ piece.to(gradient.dtype).T
+        if not ctx.needs_input_grad[1]:
+            return for_mix, None, None
+        shares = mix.T.to(gradient.dtype).contiguous()
+        for_bank = torch.empty_like(bank)
+        for change, part in zip(_pieces(gradient), _pieces(for_bank), strict=True):
+            part.copy_(shares @ change)
+        return for_mix, for_bank, None
+
+
+def _pieces(x: Tensor) -> tuple[Tensor, ...]:
+    return torch.split(x, PIECE if x.device.type == "cpu" else x.shape[1], 1)
 
 
 def overlap_add(patches: Tensor, bias: Tensor, slope: float) -> Tensor:

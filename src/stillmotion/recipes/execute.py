@@ -14,10 +14,11 @@ from stillmotion.core.errors import UserError
 from stillmotion.data.base import ClipSet, Splits
 from stillmotion.data.fitting import FrameSpec
 from stillmotion.models import files
+from stillmotion.recipes.override import override
 from stillmotion.recipes.results import write_results
 from stillmotion.training.checkpoints import write_text
 from stillmotion.training.loop import Trainer
-from stillmotion.training.machine import choose_device, choose_precision, join_processes, keep_freed_memory
+from stillmotion.training.machine import choose_device, choose_precision, keep_freed_memory, wait_for_all
 from stillmotion.training.runs import RUN_FILE, frame_spec, load_data, read_run
 from stillmotion.training.settings import Run
 
@@ -33,27 +34,35 @@ def start(run: Run, folder: Path, *, command: str, show: bool = True) -> Path:
     device = choose_device(run.device)
     # what was found on this machine is written down, so that a resumed run computes with the same numbers
     run = run.model_copy(update={"precision": choose_precision(run.precision, device)})
-    data = load_data(run, show=show)  # before anything is written: bad data leaves no folder behind
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / RUN_FILE, json.dumps({"command": command, "run": run.model_dump(mode="json")}, indent=1))
-    return _carry_out(run, data, folder, device, show)
+    data = load_data(run, show=show)
+    trainer = _trainer(run, data, folder, device, show)  # before anything is written: a bad setting leaves no folder behind
+    wait_for_all(device)  # until they too have seen that there was no run
+    if trainer.processes.rank == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / RUN_FILE, json.dumps({"command": command, "run": run.model_dump(mode="json")}, indent=1))
+    return _carry_out(trainer, data)
 
 
 def resume(folder: Path, *, show: bool = True, on_nan: str | None = None) -> Path:
     """Carries a stopped run to its end, from its last checkpoint on; a finished one is left as it is."""
     run = read_run(folder)
     if on_nan is not None:
-        run = Run.model_validate(run.model_dump() | {"on_nan": on_nan})
-    return _carry_out(run, load_data(run, show=show), folder, choose_device(run.device), show)
+        run = override(run, {"on_nan": on_nan})
+    data = load_data(run, show=show)
+    return _carry_out(_trainer(run, data, folder, choose_device(run.device), show), data)
 
 
-def _carry_out(run: Run, data: Splits, folder: Path, device: torch.device, show: bool) -> Path:
-    keep_freed_memory()
+def _trainer(run: Run, data: Splits, folder: Path, device: torch.device, show: bool) -> Trainer:
     model = files.build(run.model.name, run.model.options, run.seed).to(device)
     _check_frames(model, data.train)
-    trainer = Trainer(model, run, _resident(data.train, device), _resident(data.validation, device), folder, show=show)
+    return Trainer(model, run, _resident(data.train, device), _resident(data.validation, device), folder, show=show)
+
+
+def _carry_out(trainer: Trainer, data: Splits) -> Path:
+    keep_freed_memory()
     trainer.fit()
-    if join_processes(device).rank == 0:
+    run, model, folder = trainer.run, trainer.model, trainer.folder
+    if trainer.processes.rank == 0:
         files.save(model, folder / files.INNER, frames=_plain(frame_spec(run)), steps=data.train.steps, recipe=run.recipe)
         write_results(folder, run, model.eval(), data, trainer.seconds)
     return folder

@@ -1,0 +1,1 @@
+"""A finished run as pictures and numbers: one self-contained page, three animations, a table."""

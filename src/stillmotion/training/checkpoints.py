@@ -40,7 +40,7 @@ def save(folder: Path, checkpoint: Checkpoint, step: int) -> Path:
         _sync(partial)
         entry = {"file": final.name, "sha256": _hash(partial), "step": step}
         os.replace(partial, final)
-        kept = [old for old in _manifest(folder) if old["file"] != final.name][-1:]
+        kept = [old for old in _manifest(folder) if old["step"] < step][-1:]
         write_text(folder / MANIFEST, json.dumps([*kept, entry], indent=1))
     except (OSError, SafetensorError) as error:
         partial.unlink(missing_ok=True)
@@ -85,8 +85,8 @@ def _manifest(folder: Path) -> list[dict[str, Any]]:
         return []
     try:
         entries: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        return [entry for entry in entries if {"file", "sha256", "step"} <= entry.keys()]
-    except (ValueError, AttributeError, TypeError) as error:
+        return [{"file": str(entry["file"]), "sha256": entry["sha256"], "step": int(entry["step"])} for entry in entries]
+    except (ValueError, KeyError, TypeError) as error:
         raise FileRefused("a list of checkpoints", f"{path}, which cannot be read", REMEDY) from error
 
 

@@ -28,8 +28,8 @@ class Batches:
         anchors = torch.stack([self._at(step * everyone + k) for k in range(everyone)])
         generator = torch.Generator().manual_seed(seed_of(self.seed, "feed", step))
         members = [anchors]
-        while len(members) < self.feed.clips_per_group:
-            members.append(self._partner(anchors, generator))
+        while self.partners is not None and len(members) < self.feed.clips_per_group:
+            members.append(_partner(self.partners, anchors, generator))
         pairs = [self.data.where(member) for member in members]
         where, mask = torch.cat([w for w, _ in pairs], 1), torch.cat([m for _, m in pairs], 1)
         if self.feed.frames is not None and self.feed.frames < mask.shape[1]:
@@ -46,17 +46,6 @@ class Batches:
             self._permutation = (turn, torch.randperm(len(self.data), generator=generator))
         return self._permutation[1][offset]
 
-    def _partner(self, anchors: Tensor, generator: torch.Generator) -> Tensor:
-        """For each anchor another clip of its class; itself where the class has no other."""
-        if self.partners is None:
-            return anchors
-        order, first, count = self.partners
-        draw = torch.rand(len(anchors), generator=generator, dtype=torch.float64)
-        others = (count[anchors] - 1).clamp(min=1)
-        pick = order[first[anchors] + (draw * others).long()]
-        last = order[first[anchors] + count[anchors] - 1]
-        return torch.where(pick == anchors, last, pick)
-
 
 def _partners(data: ClipSet, factor: str) -> tuple[Tensor, Tensor, Tensor]:
     """Clips sorted by class, and for each clip the place where its class begins and its size."""
@@ -70,6 +59,16 @@ def _partners(data: ClipSet, factor: str) -> tuple[Tensor, Tensor, Tensor]:
     _, inverse, count = torch.unique(own, return_inverse=True, return_counts=True)
     first = count.cumsum(0) - count
     return order, first[inverse], count[inverse]
+
+
+def _partner(partners: tuple[Tensor, Tensor, Tensor], anchors: Tensor, generator: torch.Generator) -> Tensor:
+    """For each anchor another clip of its class; itself where the class has no other."""
+    order, first, count = partners
+    draw = torch.rand(len(anchors), generator=generator, dtype=torch.float64)
+    others = (count[anchors] - 1).clamp(min=1)
+    pick = order[first[anchors] + (draw * others).long()]
+    last = order[first[anchors] + count[anchors] - 1]
+    return torch.where(pick == anchors, last, pick)
 
 
 def _choose(where: Tensor, mask: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

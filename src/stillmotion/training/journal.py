@@ -12,6 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from stillmotion.training.checkpoints import write_text
+
 LINES_EVERY = 15.0
 """Seconds between plain lines where there is no terminal to draw a bar on."""
 
@@ -37,7 +39,7 @@ class Journal:
         if self.silent or not self.path.is_file():
             return
         rows = [line for line in self.path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
-        self.path.write_text("".join(row + "\n" for row in rows), encoding="utf-8")
+        write_text(self.path, "".join(row + "\n" for row in rows))
 
     def write(self, row: dict[str, Any]) -> None:
         """One row of metrics.jsonl."""

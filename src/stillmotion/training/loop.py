@@ -42,6 +42,7 @@ class Trainer:
     """
 
     def __init__(self, model: Model, run: Run, train: ClipSet, validation: ClipSet | None, folder: Path, *, show: bool = True) -> None:
+        _check_stages(model, run, train)
         self.model, self.run, self.train_set, self.validation, self.folder = model, run, train, validation, folder
         self.device = next(model.parameters()).device
         self.processes: Processes = join_processes(self.device)
@@ -50,7 +51,6 @@ class Trainer:
         self.journal = Journal(folder, self.total, silent=silent, show=show)
         self.step, self.lr_factor, self.retries, self.seconds = 0, 1.0, 0, 0.0
         self._stop = False
-        _check_groups(model, run)
 
     # the run
 
@@ -114,11 +114,11 @@ class Trainer:
             self.step += 1
             self.seconds = before + time.monotonic() - started
             self._report(stage, local, terms, weights, optimiser)
-            due = time.monotonic() - last_saved > self.run.checkpoint_seconds or self.step == first + stage.steps
-            if due or self._stop:
+            due, stop = self._agree(time.monotonic() - last_saved > self.run.checkpoint_seconds, self._stop)
+            if due or stop or self.step == first + stage.steps:
                 self._save(stage, parameters, optimiser)
                 last_saved = time.monotonic()
-            if self._stop:
+            if stop:
                 raise Interrupted
 
     def _update(
@@ -151,13 +151,16 @@ class Trainer:
         return terms
 
     def _finite(self, names: list[str]) -> None:
-        """Every process must stop where one does, or the others wait for it for ever."""
-        if self.processes.world > 1:
-            flag = torch.tensor(float(bool(names)), device=self.device)
-            dist.all_reduce(flag)
-            names = names or (["a term of another process"] if flag.item() else [])
-        if names:
-            raise NotFinite(self.step, names)
+        if self._agree(bool(names))[0]:
+            raise NotFinite(self.step, names or ["a term of another process"])
+
+    def _agree(self, *flags: bool) -> list[bool]:
+        """Whether any process raises each flag: all must stop and save where one does, or the others wait for it for ever."""
+        if self.processes.world == 1:
+            return list(flags)
+        votes = torch.tensor(flags, dtype=torch.float32, device=self.device)
+        dist.all_reduce(votes)
+        return [vote > 0 for vote in votes.tolist()]
 
     # telling
 
@@ -201,12 +204,11 @@ class Trainer:
     # keeping
 
     def _save(self, stage: Stage, parameters: list[tuple[str, nn.Parameter]], optimiser: torch.optim.Optimizer) -> None:
-        if self.processes.rank:
-            return
         state = self.model.state_dict()
         bad = [name for name, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())]
-        if bad:
-            raise NotFinite(self.step, bad[:3])
+        self._finite(bad[:3])
+        if self.processes.rank:
+            return
         tensors = {f"model/{name}": value for name, value in state.items()}
         for name, value in parameters:
             for key, moment in optimiser.state.get(value, {}).items():
@@ -247,8 +249,8 @@ class Trainer:
                 signal.signal(number, handler)
 
 
-def _check_groups(model: Model, run: Run) -> None:
-    """Raises UserError for a stage that names what the model does not have."""
+def _check_stages(model: Model, run: Run, train: ClipSet) -> None:
+    """Raises UserError for a stage that names what the model or the data does not have, before hours are spent on the first."""
     groups, objectives = model.parameter_groups(), model.objectives()
     for stage in run.stages:
         for name in stage.trains:
@@ -256,6 +258,7 @@ def _check_groups(model: Model, run: Run) -> None:
                 raise UserError(f"parameter groups of {model.name}: {', '.join(groups)}", repr(name), f"See stage {stage.name!r}.")
         if stage.objective not in objectives:
             raise UserError(f"an objective of {model.name}: {', '.join(objectives)}", repr(stage.objective), f"See stage {stage.name!r}.")
+        Batches(train, stage.feed, seed=0)
 
 
 def _thaw(model: Model, stage: Stage) -> list[tuple[str, nn.Parameter]]:
@@ -274,6 +277,4 @@ def _restore_adam(optimiser: torch.optim.Adam, parameters: list[tuple[str, nn.Pa
         prefix = f"adam/{name}/"
         moments = {key.removeprefix(prefix): moment for key, moment in tensors.items() if key.startswith(prefix)}
         if moments:
-            optimiser.state[value] = {
-                key: moment.to(value.device) if key != "step" else moment for key, moment in moments.items()
-            }
+            optimiser.state[value] = {key: moment.to(value.device) for key, moment in moments.items()}

@@ -33,13 +33,19 @@ def is_first() -> bool:
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
+def wait_for_all(device: torch.device) -> None:
+    """Returns once every process of the run has come here."""
+    if dist.is_initialized():
+        dist.all_reduce(torch.zeros(1, device=device))
+
+
 def choose_device(name: str) -> torch.device:
-    """`auto`: the GPU of this process where there is one. Raises UserError for a device that is not there."""
+    """`auto`: the GPU of this process where there is one, `cuda`: that GPU. Raises UserError for a device that is not there."""
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if name == "auto":
         return torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
     try:
-        device = torch.device(name)
+        device = torch.device("cuda", local) if name == "cuda" else torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError("a device that PyTorch can use here (auto, cpu, cuda, ...)", repr(name), f"PyTorch says: {error}") from error

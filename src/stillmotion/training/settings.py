@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from stillmotion.training.schedules import Schedule
 
@@ -28,6 +28,12 @@ class Feed(Settings):
     group_by: str | None = None
     clips_per_group: Count = 1
     frames: Count | None = None
+
+    @model_validator(mode="after")
+    def _together(self) -> Feed:
+        if (self.group_by is None) != (self.clips_per_group == 1):
+            raise ValueError(f"group_by and clips_per_group above 1 need one another, got {self.group_by} and {self.clips_per_group}")
+        return self
 
 
 class Stage(Settings):
@@ -58,7 +64,7 @@ class Run(Settings):
     recipe: str
     data: Part
     model: Part
-    stages: tuple[Stage, ...]
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
     seed: int = 0
     device: str = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -66,3 +72,10 @@ class Run(Settings):
     log_every: Count = 10
     validate_every: Count = 200
     on_nan: Literal["stop", "lower-lr"] = "stop"
+
+    @model_validator(mode="after")
+    def _apart(self) -> Run:
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"stages need names of their own, got {', '.join(names)}")
+        return self

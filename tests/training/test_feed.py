@@ -1,0 +1,129 @@
+"""Batches: every clip in turn, by position alone, shared among processes, grouped by class."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from stillmotion.core.errors import UserError
+from stillmotion.data.base import ClipSet
+from stillmotion.training.feed import Batches
+from stillmotion.training.settings import Feed
+
+STEPS = 6
+
+
+def numbered(lengths: list[int], kinds: list[int] | None = None) -> ClipSet:
+    """Clips of 1 x 1 frames whose grey value tells clip and frame: 10 * clip + frame + 1."""
+    values = [10 * clip + frame + 1 for clip, length in enumerate(lengths) for frame in range(length)]
+    size = torch.tensor(lengths)
+    labels = {} if kinds is None else {"kind": torch.tensor(kinds)}
+    frames = torch.tensor(values, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 1, 1)
+    return ClipSet(frames, size.cumsum(0) - size, size, STEPS, labels)
+
+
+def values(batches: Batches, step: int) -> Tensor:
+    """(B, T) the number of each frame, 0 where there is none."""
+    clips = batches(step)
+    assert torch.equal(clips.mask, clips.frames[:, :, 0, 0, 0] > 0)
+    return (clips.frames[:, :, 0, 0, 0] * 255).round().long()
+
+
+def clip_of(batch: Tensor) -> list[int]:
+    return ((batch[:, 0] - 1) // 10).tolist()
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 9), st.integers(1, 12), st.integers(0, 5))
+def test_every_clip_comes_once_in_each_pass(count: int, batch: int, seed: int) -> None:
+    batches = Batches(numbered([3] * count), Feed(batch=batch), seed)
+    drawn = [clip for step in range(3 * count) for clip in clip_of(values(batches, step))]
+    passes = [drawn[k * count : (k + 1) * count] for k in range(3)]
+    assert all(sorted(one) == list(range(count)) for one in passes)
+
+
+def test_passes_differ_from_one_another_and_between_seeds() -> None:
+    data = numbered([3] * 20)
+    passes = {tuple(clip_of(values(Batches(data, Feed(batch=20), seed), step))) for seed in range(3) for step in range(3)}
+    assert len(passes) == 9
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=8))
+def test_a_batch_depends_on_its_position_alone(order: list[int]) -> None:
+    data = numbered([3, 4, 5, 6, 2, 1, 6], [0, 0, 1, 1, 1, -1, 2])
+    feed = Feed(batch=4, group_by="kind", clips_per_group=2, frames=3)
+    one = Batches(data, feed, 5)
+    assert all(torch.equal(values(one, step), values(Batches(data, feed, 5), step)) for step in order)
+
+
+@pytest.mark.parametrize("feed", [{}, {"frames": 3}, {"group_by": "kind", "clips_per_group": 2, "frames": 4}])
+def test_batches_of_two_processes_joined_are_one_of_twice_the_size(feed: dict[str, object]) -> None:
+    data = numbered([3, 4, 5, 6, 2, 1, 6], [0, 0, 1, 1, 1, -1, 2])
+    alone = Batches(data, Feed.model_validate({"batch": 6, **feed}), 1)
+    ranks = [Batches(data, Feed.model_validate({"batch": 3, **feed}), 1, rank, 2) for rank in range(2)]
+    for step in range(8):
+        assert torch.equal(torch.cat([values(rank, step) for rank in ranks]), values(alone, step))
+
+
+def test_a_group_is_two_different_clips_of_one_class_where_there_are_two() -> None:
+    kinds = [0, 1, 0, 2, 1, 0, -1, -1, 1]
+    batches = Batches(numbered([STEPS] * len(kinds), kinds), Feed(batch=9, group_by="kind", clips_per_group=2), 0)
+    partners: dict[int, set[int]] = {}
+    for step in range(60):
+        batch = values(batches, step)
+        assert batch.shape == (9, 2 * STEPS)
+        for anchor, partner in zip(clip_of(batch), clip_of(batch[:, STEPS:]), strict=True):
+            partners.setdefault(anchor, set()).add(partner)
+    classes = {0: {0, 2, 5}, 1: {1, 4, 8}}
+    expected = {clip: classes[kind] - {clip} if kind in classes else {clip} for clip, kind in enumerate(kinds)}
+    assert partners == expected
+
+
+def test_partners_are_drawn_evenly() -> None:
+    batches = Batches(numbered([STEPS] * 4, [0] * 4), Feed(batch=4, group_by="kind", clips_per_group=2), 0)
+    drawn = [torch.tensor(clip_of(values(batches, step)[:, STEPS:])) for step in range(300)]
+    counts = torch.cat(drawn).bincount(minlength=4)
+    assert ((counts / 1200 - 0.25).abs() < 0.05).all()
+
+
+def test_chosen_frames_are_a_random_choice_in_order() -> None:
+    batches = Batches(numbered([STEPS] * 5), Feed(batch=5, frames=3), 0)
+    choices = set()
+    for step in range(80):
+        batch = values(batches, step)
+        assert batch.shape == (5, 3)
+        frames = (batch - 1) % 10
+        assert (frames.diff(dim=1) > 0).all()
+        choices |= {tuple(row) for row in frames.tolist()}
+    assert len(choices) == 20  # all the choices of 3 out of 6
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 6])
+def test_frames_that_are_there_are_chosen_first(length: int) -> None:
+    batches = Batches(numbered([length] * 3), Feed(batch=3, frames=3), 0)
+    there = torch.stack([(values(batches, step) > 0).sum(1) for step in range(20)])
+    assert (there == min(3, length)).all()
+
+
+def test_more_frames_than_there_are_means_all_of_them() -> None:
+    assert torch.equal(values(Batches(numbered([4]), Feed(batch=1, frames=99), 0), 0), torch.tensor([[1, 2, 3, 4, 0, 0]]))
+
+
+def test_labels_never_travel_with_a_batch() -> None:
+    batches = Batches(numbered([3, 4], [0, 1]), Feed(batch=2), 0)
+    assert not batches(0).labels
+
+
+@pytest.mark.parametrize(("kinds", "known"), [([0, 1], "kind"), (None, "no labels at all")])
+def test_an_unknown_factor_is_refused_with_those_that_there_are(kinds: list[int] | None, known: str) -> None:
+    with pytest.raises(UserError, match=known):
+        Batches(numbered([3, 4], kinds), Feed(group_by="person", clips_per_group=2), 0)
+
+
+def test_data_without_a_clip_is_refused() -> None:
+    with pytest.raises(UserError, match="at least one training clip"):
+        Batches(numbered([3, 4]).subset(torch.tensor([], dtype=torch.long)), Feed(), 0)

@@ -1,0 +1,57 @@
+"""A run as data: what is written is what is read, and nothing else is taken."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from oracles.tiny_runs import tiny_run
+from pydantic import ValidationError
+
+from stillmotion.training.settings import Feed, Run
+
+
+def changed(*path: str | int, value: Any) -> dict[str, Any]:
+    """The settings of a run with one of them changed."""
+    whole = tiny_run().model_dump(mode="json")
+    place: Any = whole
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return whole
+
+
+def test_a_run_survives_json_with_its_schedules_and_bounds() -> None:
+    run = tiny_run(seed=7, on_nan="lower-lr")
+    again = Run.model_validate(json.loads(json.dumps(run.model_dump(mode="json"))))
+    assert again.model_dump(mode="json") == run.model_dump(mode="json")
+    assert again.stages == run.stages
+    assert [again.stages[0].schedules["path_kl"](x) for x in (0, 0.5, 1)] == pytest.approx([0.1, 0.55, 1])
+
+
+@pytest.mark.parametrize("path", [("colour",), ("stages", 0, "step"), ("stages", 1, "feed", "size"), ("model", "config"), ("data", "x")])
+def test_an_unknown_key_is_refused_wherever_it_is(path: tuple[str | int, ...]) -> None:
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        Run.model_validate(changed(*path, value=1))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "match"),
+    [
+        (("stages", 0, "steps"), 0, "steps"), (("stages", 0, "learning_rate"), 0, "learning_rate"), (("stages", 0, "feed", "batch"), 0, "batch"),
+        (("stages", 0, "clip_norm"), -1, "clip_norm"), (("precision",), "float64", "precision"), (("on_nan",), "ignore", "on_nan"),
+        (("checkpoint_seconds",), 0, "checkpoint_seconds"), (("log_every",), 0, "log_every"), (("stages",), [], "stages"),
+        (("stages", 1, "name"), "poses", "names of their own"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused(path: tuple[str | int, ...], value: object, match: str) -> None:
+    with pytest.raises(ValidationError, match=match):
+        Run.model_validate(changed(*path, value=value))
+
+
+@pytest.mark.parametrize("settings", [{"clips_per_group": 2}, {"group_by": "kind"}])
+def test_groups_need_both_a_factor_and_a_number(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="need one another"):
+        Feed(**settings)
+    assert Feed(group_by="kind", clips_per_group=2).group_by == "kind"
