@@ -36,7 +36,8 @@ def tiny_clips(count: int = 11, steps: int = 5, seed: int = 0) -> ClipSet:
     lengths = torch.randint(3, steps + 1, (count,), generator=g)
     frames = torch.randint(0, 256, (int(lengths.sum()), 3, 8, 8), generator=g).to(torch.uint8)
     kind = torch.arange(count) % 4
-    return ClipSet(frames, lengths.cumsum(0) - lengths, lengths, steps, {"kind": torch.where(kind == 3, -1, kind)}, {"kind": ("a", "b", "c")})
+    kind = torch.where(kind == 3, -1, kind)
+    return ClipSet(frames, lengths.cumsum(0) - lengths, lengths, steps, {"kind": kind}, {"kind": ("a", "b", "c")})
 
 
 def tiny_run(steps: int = 4, batch: int = 3, **changes: Any) -> Run:
@@ -104,7 +105,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 def process(target: Callable[..., None], *arguments: Any) -> BaseProcess:
     """A started process that does not inherit the state of this one; the imports are made once and for all of them."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["stillmotion.training.loop", "stillmotion.models.vdsm"])
+    context.set_forkserver_preload(["stillmotion.training.loop", "stillmotion.models.vdsm", "stillmotion.models.files", "torch._dynamo"])
     started = context.Process(target=target, args=arguments, daemon=True)
     started.start()
     return started

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +86,7 @@ def test_without_a_terminal_there_are_plain_lines_now_and_then_and_at_the_end(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr(journal.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     one = Journal(tmp_path, 40)
     for step in range(1, 41):
         now += 1.0
@@ -96,7 +98,7 @@ def test_without_a_terminal_there_are_plain_lines_now_and_then_and_at_the_end(
 
 
 def test_on_a_terminal_a_bar_follows_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal.sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     one = Journal(tmp_path, 8)
     bar = one._bar
     assert isinstance(bar, Progress)

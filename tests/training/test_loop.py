@@ -5,14 +5,15 @@ from __future__ import annotations
 import shutil
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from oracles.tiny_runs import OFTEN, disturb, kept, kept_step, rows, same, tiny_clips, tiny_run, trainer
 from torch import Tensor, nn
 
+from oracles.tiny_runs import OFTEN, disturb, kept, kept_step, rows, same, tiny_clips, tiny_run, trainer
 from stillmotion.core.errors import NotFinite, UserError
 from stillmotion.core.terms import Terms
 from stillmotion.data.base import ClipSet
@@ -139,11 +140,18 @@ def test_a_run_folder_of_another_model_is_refused(tmp_path: Path, whole: Path) -
 def test_a_second_ctrl_c_ends_the_run_at_once_and_handlers_come_back(tmp_path: Path) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     one = trainer(tmp_path, tiny_run())
-    disturb(one.model, 2, lambda module, terms: [signal.raise_signal(n) for n in (signal.SIGTERM, signal.SIGINT)] and None)
+    disturb(one.model, 2, ctrl_c)
+    disturb(one.model, 2, ctrl_c)
     with pytest.raises(KeyboardInterrupt):
         one.fit()
     assert kept_step(tmp_path) == 0
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_beside_the_main_thread_signals_are_left_to_whoever_started_it(tmp_path: Path, whole: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(train, tmp_path, tiny_run()).result()
+    assert same(kept(tmp_path), kept(whole))
 
 
 # determinism
@@ -174,7 +182,7 @@ def test_the_run_is_the_same_whatever_is_validated_and_logged(tmp_path: Path, wh
 
 def test_validation_rows_are_told_at_the_steps_asked_for_and_use_the_same_noise_each_time(tmp_path: Path) -> None:
     still = tiny_run(validate_every=2)
-    frozen = {"learning_rate": 1e-30, "decay": None, "schedules": {}}
+    frozen: dict[str, Any] = {"learning_rate": 1e-30, "decay": None, "schedules": {}}
     run = still.model_copy(update={"stages": tuple(stage.model_copy(update=frozen) for stage in still.stages)})
     train(tmp_path, run)
     told = [row for row in rows(tmp_path) if row["split"] == "validation"]
@@ -200,7 +208,8 @@ def test_adam_is_what_pytorch_says_it_is(tmp_path: Path) -> None:
     run = run.model_copy(update={"stages": run.stages[1:]})
     one, other = trainer(tmp_path, run), files.build("vdsm", run.model.options, run.seed)
     gradients: list[list[Tensor]] = []
-    chosen = [name for name, p in other.named_parameters() if id(p) in {id(q) for g in run.stages[0].trains for q in other.parameter_groups()[g]}]
+    trained = {id(p) for group in run.stages[0].trains for p in other.parameter_groups()[group]}
+    chosen = [name for name, p in other.named_parameters() if id(p) in trained]
     real = torch.optim.Adam.step
 
     def step(self: torch.optim.Adam, closure: Any = None) -> Any:
@@ -217,8 +226,8 @@ def test_adam_is_what_pytorch_says_it_is(tmp_path: Path) -> None:
             m.mul_(0.9).add_(0.1 * g)
             v.mul_(0.999).add_(0.001 * g * g)
             p.sub_(rate * (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8))
-    trained = dict(one.model.named_parameters())
-    assert all(torch.allclose(trained[name], p, atol=1e-6) for name, p in zip(chosen, mine, strict=True))
+    final = dict(one.model.named_parameters())
+    assert all(torch.allclose(final[name], p, atol=1e-6) for name, p in zip(chosen, mine, strict=True))
 
 
 # groups and objectives
@@ -244,8 +253,8 @@ def test_only_the_groups_of_the_stage_change(tmp_path: Path, stage: int, groups:
     ],
 )
 def test_what_the_model_or_the_data_lack_is_refused_before_the_first_step(tmp_path: Path, change: dict[str, Any], match: str) -> None:
-    plain = tiny_run().model_dump()
-    plain["stages"][1] |= change
+    plain = tiny_run().model_dump(mode="json")
+    plain["stages"][1].update(change)
     with pytest.raises(UserError, match=match):
         trainer(tmp_path / "run", Run.model_validate(plain))
     assert not (tmp_path / "run").exists()
@@ -342,11 +351,11 @@ def test_the_norm_of_the_gradient_is_clipped(tmp_path: Path) -> None:
 
 
 def test_bfloat16_is_opened_around_the_model_where_the_run_says_so(tmp_path: Path) -> None:
-    seen = {}
+    seen: dict[str, torch.dtype] = {}
     for precision in ("float32", "bfloat16"):
         one = trainer(tmp_path / precision, tiny_run(precision=precision))
         assert isinstance(one.model, VDSM)
-        one.model.encoder.register_forward_hook(lambda module, inputs, out, p=precision: seen.setdefault(p, out.dtype))
+        one.model.encoder.register_forward_hook(lambda module, inputs, out, p=precision: seen.update({p: out.dtype}))
         disturb(one.model, 2, ctrl_c)
         with pytest.raises(Interrupted):
             one.fit()

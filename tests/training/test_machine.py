@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import io
+import sys
 from typing import Any
 
 import pytest
@@ -45,7 +46,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, cpuinfo: str, platform: str = "linu
         return io.StringIO(cpuinfo) if file == "/proc/cpuinfo" else real(file, *arguments, **options)
 
     monkeypatch.setattr(builtins, "open", fake)
-    monkeypatch.setattr(machine.sys, "platform", platform)
+    monkeypatch.setattr(sys, "platform", platform)
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 import torch
-from oracles import tiny_runs
-from oracles.tiny_runs import OFTEN, announce, disturb, free_port, kept, kept_step, process, rows, same, tiny_clips, tiny_run, train_alone
 from torch import nn
 
+from oracles import tiny_runs
+from oracles.tiny_runs import OFTEN, announce, disturb, free_port, kept, kept_step, process, rows, same, tiny_clips, tiny_run, train_alone
 from stillmotion.core.terms import Terms
 from stillmotion.training import loop
 from stillmotion.training.loop import Interrupted
@@ -51,17 +51,16 @@ def kill_once(folder: Path, run: Run, moment: float) -> int:
     return kept_step(folder)
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
-def test_a_run_killed_at_random_moments_ends_to_the_last_bit_like_one_that_was_not(tmp_path: Path, kills: int) -> None:
-    run = tiny_run(steps=10 * kills, checkpoint_seconds=OFTEN, validate_every=20)
+def test_a_run_killed_at_ten_random_moments_ends_to_the_last_bit_like_one_that_was_not(tmp_path: Path) -> None:
+    run = tiny_run(steps=100, checkpoint_seconds=OFTEN, validate_every=20)
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     for folder in (killed, whole):
         folder.mkdir()
     reference = process(train_alone, whole, run.model_copy(update={"checkpoint_seconds": 1e6}))
     moments = random.Random(0)
-    reached = [kill_once(killed, run, moments.uniform(0, 0.3)) for _ in range(kills)]
+    reached = [kill_once(killed, run, moments.uniform(0, 0.3)) for _ in range(10)]
     assert reached == sorted(reached)
-    assert reached[0] < 20 * kills
+    assert len({step for step in reached if step < 200}) > 3  # kills that hit the run at different places
     assert finish(reference, process(train_alone, killed, run)) == [0, 0]
     assert same(kept(killed), kept(whole))
     assert rows(killed) == rows(whole)
@@ -112,8 +111,8 @@ def assert_alike(folder: Path, alone: Path) -> None:
     assert mine.keys() == expected.keys()
     assert all(torch.allclose(mine[name], expected[name], atol=1e-5, rtol=1e-4) for name in mine if name.startswith("model/"))
     for row, other in zip(rows(folder), rows(alone), strict=True):
-        assert row["terms"] == pytest.approx(other["terms"], rel=1e-4)
-        assert {key: value for key, value in row.items() if key != "terms"} == {key: value for key, value in other.items() if key != "terms"}
+        assert row.pop("terms") == pytest.approx(other.pop("terms"), rel=1e-4)
+        assert row == other
 
 
 def test_two_processes_train_like_one_with_twice_the_batch(tmp_path: Path, alone: Path) -> None:

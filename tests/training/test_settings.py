@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from oracles.tiny_runs import tiny_run
 from pydantic import ValidationError
 
+from oracles.tiny_runs import tiny_run
 from stillmotion.training.settings import Feed, Run
 
 
@@ -39,7 +39,8 @@ def test_an_unknown_key_is_refused_wherever_it_is(path: tuple[str | int, ...]) -
 @pytest.mark.parametrize(
     ("path", "value", "match"),
     [
-        (("stages", 0, "steps"), 0, "steps"), (("stages", 0, "learning_rate"), 0, "learning_rate"), (("stages", 0, "feed", "batch"), 0, "batch"),
+        (("stages", 0, "steps"), 0, "steps"), (("stages", 0, "learning_rate"), 0, "learning_rate"),
+        (("stages", 0, "feed", "batch"), 0, "batch"),
         (("stages", 0, "clip_norm"), -1, "clip_norm"), (("precision",), "float64", "precision"), (("on_nan",), "ignore", "on_nan"),
         (("checkpoint_seconds",), 0, "checkpoint_seconds"), (("log_every",), 0, "log_every"), (("stages",), [], "stages"),
         (("stages", 1, "name"), "poses", "names of their own"),

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stillmotion.cli.common import warn_without_effect
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -42,6 +44,7 @@ Rows = Annotated[int, typer.Option(help="Clips on the sheet.")]
 Columns = Annotated[int, typer.Option(help="Frames of each clip.")]
 
 MOST_LINES = 40
+FOR_FOLDERS = ("cache", "size", "fit", "grey", "stride", "fps", "steps", "pattern", "labels_from")
 
 
 @app.command("list")
@@ -126,7 +129,7 @@ def show(
             what, spec, steps=steps, pattern=pattern, labels_from=labels_from, cache=cache_folder(cache, data_root)
         ).splits  # fmt: skip
     else:
-        _warn_without_effect(context, what)
+        warn_without_effect(context, FOR_FOLDERS, what)
         splits = _load(what, data_root)
     clips = getattr(splits, split)
     title = f"{Path(what).name or what}: {len(clips):,} {split} clips of {clips.steps} frames"
@@ -137,13 +140,6 @@ def _spec(size: int, fit: Any, grey: bool, stride: int, fps: float | None) -> Fr
     from stillmotion.data.fitting import FrameSpec
 
     return FrameSpec(size, fit, grey, stride, fps)
-
-
-def _warn_without_effect(context: typer.Context, name: str) -> None:
-    for option in ("cache", "size", "fit", "grey", "stride", "fps", "steps", "pattern", "labels_from"):
-        source = context.get_parameter_source(option)
-        if source is not None and source.name == "COMMANDLINE":
-            typer.echo(f"--{option.replace('_', '-')} is for folders of videos and has no effect on {name}.", err=True)
 
 
 def _load(name: str, root: Path | None) -> Splits:

@@ -31,6 +31,10 @@ def main() -> None:
             raise
         print(f"stillmotion: {error}", file=sys.stderr)
         sys.exit(3 if isinstance(error, NotFinite) else 2)
+    except OSError as error:
+        # a full disk, a folder that may not be written: the machine's affair, not a fault of the program
+        print(f"stillmotion: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""), file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -5,49 +5,60 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from stillmotion.cli.common import warn_without_effect
 
 if TYPE_CHECKING:
     from stillmotion.training.settings import Run
 
 EXAMPLE = r"'person-(?P<person>\d+)_(?P<action>.+)'"
+reading = partial(typer.Option, rich_help_panel="How a folder of videos is read")
+labelling = partial(typer.Option, rich_help_panel="Labels of a folder of videos, and what is held out")
+modelling = partial(typer.Option, rich_help_panel="Model")
+computing = partial(typer.Option, rich_help_panel="Machine")
+FOR_FOLDERS = (
+    "frame_size", "frames", "fit", "stride", "fps", "grey", "pattern", "labels_from", "group_by",
+    "hold_out_tail", "hold_out_clip_per", "hold_out",
+)
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="A folder of videos, or a built-in set: pendula, digits, sprites.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The run folder to make.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
-FrameSize = Annotated[int, typer.Option(help="Side of the square frames in pixels: a power of two.")]
-Frames = Annotated[int, typer.Option(help="Frames in a clip (a window of a longer video).")]
-Fit = Annotated[str, typer.Option(help="crop: the central square; letterbox: all of it, between black bars.")]
-Stride = Annotated[int, typer.Option(help="Keep every N-th frame.")]
-Fps = Annotated[float | None, typer.Option(help="Keep this many frames per second (default: all).")]
-Grey = Annotated[bool, typer.Option("--grey", help="One grey channel instead of three colours.")]
-Pattern = Annotated[str | None, typer.Option(help=f"Labels from file names, for metrics only: named groups, e.g. {EXAMPLE}.")]
-LabelsFrom = Annotated[str | None, typer.Option(help="folders: each level of sub-folders is a label, for metrics only.")]
-GroupBy = Annotated[str | None, typer.Option(help="Let stage one see two clips of one class of this label as one identity.")]
-Tail = Annotated[float, typer.Option(help="Hold out this last fraction of every clip's frames.")]
-ClipPer = Annotated[str | None, typer.Option(help="Hold out one whole clip of each class of this label.")]
-Pairs = Annotated[list[str] | None, typer.Option(help="Hold out the clips with these labels, e.g. person=3,action=bend; repeatable.")]
+FrameSize = Annotated[int, reading(help="Side of the square frames in pixels: a power of two.")]
+Frames = Annotated[int, reading(help="Frames in a clip (a window of a longer video).")]
+Fit = Annotated[str, reading(help="crop: the central square; letterbox: all of it, between black bars.")]
+Stride = Annotated[int, reading(help="Keep every N-th frame.")]
+Fps = Annotated[float | None, reading(help="Keep this many frames per second, the nearest in time (default: all).")]
+Grey = Annotated[bool, reading("--grey", help="One grey channel instead of three colours.")]
+Pattern = Annotated[str | None, labelling(help=f"Labels from file names, for metrics only: named groups, e.g. {EXAMPLE}.")]
+LabelsFrom = Annotated[str | None, labelling(help="folders: each level of sub-folders is a label, for metrics only.")]
+GroupBy = Annotated[str | None, labelling(help="Let stage one see two clips of one class of this label as one identity.")]
+Tail = Annotated[float, labelling(help="Validate on this last fraction of every clip's frames, not on whole clips.")]
+ClipPer = Annotated[str | None, labelling(help="Test on one whole clip of each class of this label.")]
+Pairs = Annotated[list[str] | None, labelling(help="Test on the clips with these labels, e.g. person=3,action=bend; may be repeated.")]
 Size = Annotated[str, typer.Option(help="quick (does it work?), laptop (2 cores), paper (the published size, for a GPU).")]
-Config = Annotated[Path | None, typer.Option(help="YAML with changes: model, data, stages, or any setting that --print shows.")]
-Released = Annotated[bool, typer.Option("--as-released", help="With the quirks of the authors' released code.")]
-PriorScale = Annotated[str | None, typer.Option(help="variance or deviation: what 1/N_s is of the prior of the static code.")]
-DecoderInput = Annotated[str | None, typer.Option(help="mixture or static: what the decoder sees beside the pose.")]
-Posterior = Annotated[str | None, typer.Option(help="gaussian or iaf (inverse autoregressive flows).")]
-Likelihood = Annotated[str | None, typer.Option(help="bernoulli or gaussian pixels.")]
+Config = Annotated[Path | None, typer.Option(help="YAML with changes to the run: all or some of what --print shows.")]
+Released = Annotated[bool, modelling("--as-released", help="With the quirks of the authors' released code.")]
+PriorScale = Annotated[str | None, modelling(help="variance or deviation: what 1/N_s is of the prior of the static code.")]
+DecoderInput = Annotated[str | None, modelling(help="mixture or static: what the decoder sees beside the pose.")]
+Posterior = Annotated[str | None, modelling(help="gaussian or iaf (inverse autoregressive flows).")]
+Likelihood = Annotated[str | None, modelling(help="bernoulli or gaussian pixels.")]
 Seed = Annotated[int, typer.Option(help="Seed of weights, batches and noise.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
-Precision = Annotated[str, typer.Option(help="auto (bfloat16 where the machine has it), float32 or bfloat16.")]
-OnNan = Annotated[str, typer.Option(help="stop, or lower-lr: go on from the last checkpoint at half the learning rate.")]
-DataRoot = Annotated[Path | None, typer.Option(help="Where data sets lie (default: $STILLMOTION_DATA, else the user's cache).")]
-Print = Annotated[bool, typer.Option("--print", help="Show the whole run as YAML and stop.")]
+Device = Annotated[str, computing(help="auto, cpu, cuda, cuda:1, ...")]
+Precision = Annotated[str, computing(help="auto (bfloat16 where the machine has it), float32 or bfloat16.")]
+OnNan = Annotated[str, computing(help="stop, or lower-lr: go on from the last checkpoint at half the learning rate.")]
+DataRoot = Annotated[Path | None, computing(help="Where data sets lie (default: $STILLMOTION_DATA, else the user's cache).")]
+Print = Annotated[bool, typer.Option("--print", help="Show the whole run as YAML, as --config takes it, and stop.")]
 NoReport = Annotated[bool, typer.Option("--no-report", help="Do not write report.html at the end.")]
 
 
 def train(
-    source: Source, output: Output = Path("runs/run"), frame_size: FrameSize = 64, frames: Frames = 16, fit: Fit = "crop",
-    stride: Stride = 1, fps: Fps = None, grey: Grey = False, pattern: Pattern = None, labels_from: LabelsFrom = None,
+    context: typer.Context, source: Source, output: Output = Path("runs/run"), frame_size: FrameSize = 64, frames: Frames = 16,
+    fit: Fit = "crop", stride: Stride = 1, fps: Fps = None, grey: Grey = False, pattern: Pattern = None, labels_from: LabelsFrom = None,
     group_by: GroupBy = None, hold_out_tail: Tail = 0.0, hold_out_clip_per: ClipPer = None, hold_out: Pairs = None,
     size: Size = "laptop", config: Config = None, as_released: Released = False, prior_scale: PriorScale = None,
     decoder_input: DecoderInput = None, posterior: Posterior = None, likelihood: Likelihood = None, seed: Seed = 0,
@@ -61,10 +72,12 @@ def train(
     from stillmotion.recipes import vdsm
     from stillmotion.recipes.override import override, read_yaml
 
-    reading = {"size": frame_size, "steps": frames, "fit": fit, "stride": stride, "fps": fps, "grey": grey}
+    if not Path(source).is_dir():
+        warn_without_effect(context, FOR_FOLDERS, source)
+    reads = {"size": frame_size, "steps": frames, "fit": fit, "stride": stride, "fps": fps, "grey": grey}
     labels = {"pattern": pattern, "labels_from": labels_from}
     held = {"hold_out_tail": hold_out_tail, "hold_out_clip_per": hold_out_clip_per, "hold_out": _pairs(hold_out)}
-    run = vdsm.for_source(source, size, reading=reading, labels=labels, held=held, root=data_root, group_by=group_by, seed=seed)
+    run = vdsm.for_source(source, size, reading=reads, labels=labels, held=held, root=data_root, group_by=group_by, seed=seed)
     if as_released:
         run = vdsm.as_released(run)
     options = {"prior_scale": prior_scale, "decoder_input": decoder_input, "posterior": posterior, "likelihood": likelihood}
@@ -91,11 +104,18 @@ def demo(
     size: Annotated[str, typer.Option(help="laptop (minutes on 2 cores) or quick (seconds, blurry).")] = "laptop",
     seed: Seed = 0,
 ) -> None:
-    """See it work, without data or a GPU: coloured pendula, a small VDSM, both stages, the report and three animations."""
-    from stillmotion.recipes import vdsm
+    """See it work, without data or a GPU: coloured pendula, a small VDSM, both stages, the report and three animations.
 
-    run = vdsm.for_source("pendula", size, seed=seed)
-    _carry_out(lambda: _start(run, output), output, report=True)
+    A demo that was stopped goes on where it was.
+    """
+    from stillmotion.recipes import vdsm
+    from stillmotion.recipes.execute import resume as go_on
+
+    if (output / "run.json").exists():
+        _carry_out(lambda: go_on(output), output, report=True)
+    else:
+        run = vdsm.for_source("pendula", size, seed=seed)
+        _carry_out(lambda: _start(run, output), output, report=True)
     from stillmotion.report.page import show_figures, write_animations
 
     show_figures(output)
@@ -117,8 +137,10 @@ def _carry_out(work: Callable[[], Path], folder: Path, *, report: bool) -> None:
 
     try:
         work()
-    except Interrupted:
-        typer.echo(f"stopped and saved; go on with  stillmotion resume {shlex.quote(str(folder))}", err=True)
+    except (Interrupted, KeyboardInterrupt):
+        begun = (folder / "run.json").exists()
+        again = f"stopped and saved; go on with  stillmotion resume {shlex.quote(str(folder))}"
+        typer.echo(again if begun else "stopped before the training began", err=True)
         raise typer.Exit(130) from None
     if report and is_first():
         from stillmotion.report.page import write_report
@@ -132,7 +154,11 @@ def _pairs(texts: list[str] | None) -> list[dict[str, str]]:
     return [parse_pairs(text) for text in texts or []]
 
 
-def _print(run: Any) -> None:
+def _print(run: Run) -> None:
+    """The run in the form of the changes that `override` takes, so that it can be edited and given back with --config."""
     import yaml
 
-    typer.echo(yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    whole = run.model_dump(mode="json")
+    parts = {part: whole[part]["options"] for part in ("data", "model")}
+    stages = {stage.pop("name"): stage for stage in whole["stages"]}
+    typer.echo(yaml.safe_dump({**whole, **parts, "stages": stages}, sort_keys=False, allow_unicode=True))

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 if TYPE_CHECKING:
+    from stillmotion.core.abilities import Model
     from stillmotion.core.clips import Clips
-    from stillmotion.models.files import Loaded
+    from stillmotion.data.fitting import FrameSpec
 
-Clip = Annotated[list[Path], typer.Argument(metavar="CLIP...", help="Video files, folders of pictures, or npy/npz arrays.")]
+Clip = Annotated[list[Path], typer.Argument(
+    metavar="CLIP...", help="Video files, folders of pictures, npy/npz arrays; with --poses, single pictures too.")]  # fmt: skip
 Run = Annotated[Path, typer.Option("--run", "-r", help="A run folder or a model folder.")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="What to write: .gif, .mp4, .webm, .png (a film strip), or a folder/.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="What to write: .gif, .mp4, .webm, .png (a film strip), or a folder.")]
 Fps = Annotated[float, typer.Option(help="Frames per second of what is written.")]
 Scale = Annotated[int, typer.Option(help="Each pixel becomes a square of this many.")]
 Poses = Annotated[bool, typer.Option("--poses", help="Read the pose of each frame off it alone; a single frame suffices.")]
-Start = Annotated[int, typer.Option(help="First frame to use of each clip.")]
+Start = Annotated[int, typer.Option(help="First frame to use of each clip, from 0.")]
 Frames = Annotated[int | None, typer.Option(help="Frames to use of each clip (default: to the end of the shortest).")]
 
 
@@ -29,8 +31,8 @@ def reconstruct(clips: Clip, run: Run, output: Output = Path("reconstructed.gif"
     from stillmotion.tasks.clips import codes_of
     from stillmotion.tasks.codes import decode
 
-    loaded, real = _open(run, clips, start, frames)
-    decoded = [decode(loaded.model, codes)[0] for codes in codes_of(loaded.model, real, loaded.facts["steps"], poses=poses)]
+    trained, real = _open(run, clips, start, frames, poses)
+    decoded = [decode(trained.model, codes)[0] for codes in codes_of(trained.model, real, trained.steps, poses=poses)]
     steps = min(clip.shape[0] for clip in decoded)
     rows = [[clip.frames[0, :steps] for clip in real], [clip[:steps] for clip in decoded]]
     error = torch.cat([(a - b).square().flatten() for a, b in zip(*rows, strict=True)]).mean()
@@ -41,14 +43,17 @@ def reconstruct(clips: Clip, run: Run, output: Output = Path("reconstructed.gif"
 def swap(clips: Clip, run: Run, output: Output = Path("swapped.gif"), grid: Annotated[bool, typer.Option(
              "--grid", help="Every clip's movement (rows) on every clip's identity (columns).")] = False,
          poses: Poses = False, start: Start = 0, frames: Frames = None, fps: Fps = 12, scale: Scale = 2) -> None:  # fmt: skip
-    """Put the movement of clip A on the identity of clip B, and back."""
+    """Put the movement of clip A on the identity of clip B, and back.
+
+    With --grid, all pairs of any number of clips; with --poses, of single frames too.
+    """
     from stillmotion.core.errors import UserError
     from stillmotion.tasks.clips import codes_of, swap_grid
 
     if len(clips) < 2 or (len(clips) > 2 and not grid):
         raise UserError("two clips, or --grid with two or more", f"{len(clips)}")
-    loaded, real = _open(run, clips, start, frames)
-    swapped = swap_grid(loaded.model, codes_of(loaded.model, real, loaded.facts["steps"], poses=poses))
+    trained, real = _open(run, clips, start, frames, poses)
+    swapped = swap_grid(trained.model, codes_of(trained.model, real, trained.steps, poses=poses))
     steps = swapped.shape[2]
     originals = [clip.frames[0, :steps] for clip in real]
     if grid:
@@ -80,13 +85,12 @@ def embed(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folde
           cache: Annotated[Path | None, typer.Option(help="Where decoded videos are kept.")] = None) -> None:  # fmt: skip
     """Write one row per window of each clip: file, first frame, static code, dynamic code."""
     from stillmotion.data.videos import open_windows
-    from stillmotion.models.files import load
     from stillmotion.tasks.embed import embed as codes_of
     from stillmotion.tasks.embed import write_table
 
-    loaded = load(run)
-    windows, notes = open_windows(folder, _spec(loaded), steps=loaded.facts["steps"], cache=cache)
-    table = codes_of(loaded.model, windows)
+    trained = _trained(run)
+    windows, notes = open_windows(folder, trained.spec, steps=trained.steps, cache=cache)
+    table = codes_of(trained.model, windows)
     write_table(table, output)
     for note in notes:
         typer.echo(note, err=True)
@@ -100,18 +104,32 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder
     typer.echo(str(write_report(run)))
 
 
-def _open(run: Path, paths: list[Path], start: int, frames: int | None) -> tuple[Loaded, list[Clips]]:
+class Trained(NamedTuple):
+    """A model, how frames are read for it, and how many it was trained on at a time."""
+
+    model: Model
+    spec: FrameSpec
+    steps: int
+
+
+def _open(run: Path, paths: list[Path], start: int, frames: int | None, poses: bool) -> tuple[Trained, list[Clips]]:
     from stillmotion.data.videos import read_clip
+
+    trained = _trained(run)
+    return trained, [read_clip(path, trained.spec, frames, start, least=1 if poses else 2) for path in paths]
+
+
+def _trained(run: Path) -> Trained:
+    from stillmotion.core.errors import FileRefused
+    from stillmotion.data.fitting import FrameSpec
     from stillmotion.models.files import load
 
-    loaded = load(run)
-    return loaded, [read_clip(path, _spec(loaded), frames, start) for path in paths]
-
-
-def _spec(loaded: Loaded) -> Any:
-    from stillmotion.data.fitting import FrameSpec
-
-    return FrameSpec(**loaded.facts["frames"])
+    model, facts = load(run)
+    try:
+        return Trained(model, FrameSpec(**facts["frames"]), int(facts["steps"]))
+    except (KeyError, TypeError) as error:
+        remedy = "Save it with files.save(model, folder, frames={'size': 64}, steps=16)."
+        raise FileRefused("a model with the facts frames and steps beside it", f"{run}, which holds {facts}", remedy) from error
 
 
 def _write(rows: list[list[Any]], output: Path, fps: float, scale: int) -> None:

@@ -19,7 +19,7 @@ class Clips:
     """Clips of one frame size, padded to one length.
 
     frames: (B, T, C, H, W), or (B, T, D) for sequences that are not video; float in [0, 1].
-    mask: (B, T) bool, true where a frame is there. Values behind a false entry never change a result.
+    mask: (B, T) bool, true where a frame is there. Finite values behind a false entry never change a result.
     controls: (B, T, U) or None.
     labels: factor name -> (B,) int64, -1 where unknown. For metrics only: no training code reads them.
     """
@@ -56,8 +56,9 @@ class Clips:
             frames = frames[None]
         if frames.dtype == torch.uint8:
             frames = frames.float() / 255
-        if not frames.is_floating_point():
+        elif not frames.is_floating_point():
             raise UserError("uint8 or floating-point frames", f"dtype {frames.dtype}", "Convert them with frames.to(torch.uint8).")
+        frames = frames.float()
         if mask is None:
             mask = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)
         clips = cls(frames, mask, labels=labels or {})
@@ -67,7 +68,8 @@ class Clips:
         there = frames[mask]
         if there.numel() and not (there.isfinite().all() and there.min() >= 0 and there.max() <= 1):
             got = f"values from {there.min().item():g} to {there.max().item():g}"
-            raise UserError("pixels in [0, 1]", got, "Divide 8-bit frames by 255, or pass them as uint8.")
+            remedy = "Divide 8-bit frames by 255, or pass them as uint8."
+            raise UserError("pixels in [0, 1]", got, remedy if there.isfinite().all() else "Mask frames that are not numbers.")
         if mask.all():
             return clips
         return replace(clips, frames=frames.masked_fill(~mask.view(*mask.shape, *[1] * (frames.ndim - 2)), 0))

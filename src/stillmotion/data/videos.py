@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from stillmotion.core.clips import Clips
-from stillmotion.core.errors import UserError
+from stillmotion.core.errors import FileRefused, UserError
 from stillmotion.data.base import ClipSet, Splits
-from stillmotion.data.decode import read_frames
-from stillmotion.data.fitting import Fit, FrameSpec
+from stillmotion.data.decode import _moments, _picture, kind_of, read_frames
+from stillmotion.data.fitting import Fit, FrameSpec, Moment, Pixels, refuse, select
 from stillmotion.data.labels import Labels, label
 from stillmotion.data.progress import Progress
 from stillmotion.data.roots import data_root
@@ -139,18 +139,49 @@ def _clip_set(prepared: Prepared, labels: Labels, windows: list[Window], steps: 
     )
 
 
-def read_clip(path: str | Path, spec: FrameSpec | None = None, steps: int | None = None, start: int = 0) -> Clips:
+def read_clip(
+    path: str | Path, spec: FrameSpec | None = None, steps: int | None = None, start: int = 0, *, least: int = 2
+) -> Clips:  # fmt: skip
     """One video as a batch of one clip (1, T, C, size, size): `steps` frames from `start` on, fewer where it ends before, or all.
 
-    Raises FileRefused for an unreadable file and UserError where fewer than two frames lie behind `start`.
+    least: frames there must be; with 1, a single picture is a clip too, enough for the pose of a frame.
+    Raises FileRefused for an unreadable file and UserError where fewer frames than that are asked for or lie behind `start`.
     """
+    if start < 0 or (steps is not None and steps < least):
+        remedy = "Single frames have poses alone: read those (--poses)." if steps == 1 else ""
+        raise UserError(f"{least} frames or more from frame 0 or a later one on", f"{steps} frames from frame {start} on", remedy)
     pieces, seen, end = [], 0, None if steps is None else start + steps
-    for piece in read_frames(Path(path), spec or FrameSpec()):
+    for piece in read_frames(Path(path), spec or FrameSpec()) if least > 1 else _single_frames(Path(path), spec or FrameSpec()):
         pieces.append(piece[max(0, start - seen) : None if end is None else max(0, end - seen)])
         seen += len(piece)
         if end is not None and seen >= end:
             break
     frames = np.concatenate(pieces)
-    if len(frames) < 2:
-        raise UserError(f"two frames or more from frame {start} on", f"{path}, which has {seen} frames", "Start earlier.")
+    if len(frames) < least:
+        wanted = "two frames or more" if least > 1 else "a frame or more"
+        raise UserError(f"{wanted} from frame {start} on", f"{path}, which has {seen} frames", "Start earlier.")
     return Clips.of(torch.from_numpy(frames))
+
+
+def _single_frames(path: Path, spec: FrameSpec) -> Iterator[Pixels]:
+    """The kept frames (1, C, size, size) one by one, of a picture or a clip of any length."""
+    notes: list[str] = []
+    moments = _picture_alone(path, spec, notes) if path.is_file() and kind_of(path) == "picture" else _moments(path, spec, notes)
+    none = True
+    try:
+        for frame in select(moments, spec, notes):
+            none = False
+            yield frame()[None]
+    except FileRefused:
+        raise
+    # as in read_frames: decoders of files from anywhere fail in more ways than can be listed
+    except Exception as error:
+        raise refuse(path, f"cannot be decoded ({type(error).__name__}: {error})", "Copy or export it again.") from error
+    if none:
+        raise refuse(path, "; ".join(["no frame can be decoded", *notes]), "Copy or export it again.")
+
+
+def _picture_alone(path: Path, spec: FrameSpec, notes: list[str]) -> Iterator[Moment]:
+    pixels = _picture(path, spec, notes.append)
+    if pixels is not None:
+        yield None, lambda: pixels

@@ -9,16 +9,18 @@ WIDTH = 4
 """Pixels of border at a frame size of 64; other sizes in proportion."""
 
 
-def border_colour(frames: Tensor) -> Tensor:
-    """Median colour of the outer border over all frames, (B, T, C, H, W) to (B, C)."""
+def border_colour(frames: Tensor, mask: Tensor) -> Tensor:
+    """Median colour of the outer border over the frames that are there, (B, T, C, H, W) and (B, T) to (B, C)."""
     size = frames.shape[-1]
     width = max(1, WIDTH * size // 64)
     ring: Tensor = torch.ones(frames.shape[-2:], dtype=torch.bool)
     ring[width:-width, width:-width] = False
-    median: Tensor = frames[..., ring].transpose(1, 2).flatten(2).median(-1).values
-    return median
+    borders = [clip[there].transpose(0, 1).flatten(1) for clip, there in zip(frames[..., ring], mask, strict=True)]
+    medians: Tensor = torch.stack([border.median(1).values for border in borders])
+    return medians
 
 
 def nearer_to_first(colour: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """Which border colours (B, C) are nearer (Euclid) to `first` than to `second`: (B,) bool."""
-    return (colour - first).norm(dim=1) < (colour - second).norm(dim=1)
+    nearer: Tensor = (colour - first).norm(dim=1) < (colour - second).norm(dim=1)
+    return nearer

@@ -36,5 +36,5 @@ def linear_probe(code: Tensor, labels: Tensor, held_out: Tensor, held_out_labels
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(code.numpy(), labels.numpy())
-    chance = torch.bincount(held_out_labels).max() / len(held_out_labels)
-    return Probe(float(probe.score(held_out.numpy(), held_out_labels.numpy())), float(chance), len(held_out_labels))
+    chance = int(torch.bincount(held_out_labels).max()) / len(held_out_labels)
+    return Probe(float(probe.score(held_out.numpy(), held_out_labels.numpy())), chance, len(held_out_labels))

@@ -21,6 +21,7 @@ from stillmotion.core.registry import MODELS, resolve
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".tar")
+KINDS: dict[str, type] = {"model": str, "options": dict, "facts": dict, "sha256": str}
 INNER = "model"
 """Where a run folder keeps its final model."""
 
@@ -74,7 +75,10 @@ def load(path: Path | str) -> Loaded:
     weights = (folder / WEIGHTS).read_bytes() if (folder / WEIGHTS).is_file() else b""
     if sha256(weights).hexdigest() != config["sha256"]:
         raise FileRefused("weights as they were saved", f"{folder / WEIGHTS}, which is damaged or missing", "Copy the folder again.")
-    model = build(config["model"], config["options"], seed=0)
+    try:
+        model = build(config["model"], config["options"], seed=0)
+    except UserError as error:
+        raise FileRefused(error.expected, f"{error.got} in {folder / CONFIG}", error.remedy) from error
     try:
         model.load_state_dict(tensors_of(weights))
     except (SafetensorError, RuntimeError) as error:
@@ -97,12 +101,15 @@ def _folder(path: Path) -> Path:
 def _config(path: Path) -> dict[str, Any]:
     try:
         config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        missing = {"format", "model", "options", "facts", "sha256"} - config.keys()
+        missing = {"format", *KINDS} - config.keys()
     except (ValueError, AttributeError) as error:
         raise FileRefused("the description of a model in JSON", f"{path}, which cannot be read", "Copy the folder again.") from error
     if missing or config["format"] != 1:
         got = f"{path}, which lacks {', '.join(sorted(missing))}" if missing else f"{path} of format {config['format']}"
         raise FileRefused("a model folder written by stillmotion, format 1", got, "Was it written by another program or a newer version?")
+    odd = [name for name, kind in KINDS.items() if not isinstance(config[name], kind)]
+    if odd:
+        raise FileRefused("a model folder written by stillmotion", f"{path} with {odd[0]} = {config[odd[0]]!r}", "Copy the folder again.")
     return config
 
 

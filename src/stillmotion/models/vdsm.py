@@ -14,7 +14,7 @@ D1 to D25, and listed on the model's page (docs/models/vdsm.md).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -118,7 +118,7 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Predicts):
         self.combiner = Combiner(pose, size, dynamic, size)  # D11
         self.transition = GatedTransition(pose, dynamic, config.transition_hidden)  # D9, D10
         count = config.flows if config.posterior == "iaf" else 0
-        self.flows = nn.ModuleList(AutoregressiveFlow(pose, config.flow_hidden) for _ in range(count))
+        self.flows = nn.ModuleList(AutoregressiveFlow(pose, config.flow_hidden, backwards=k % 2 == 1) for k in range(count))
         self.static_prior = static**-0.5 if config.prior_scale == "variance" else 1 / static
         self.dynamic_prior = 1.0 if config.dynamic_prior == "unit" else 1 / dynamic
         # A posterior of s as wide as softplus(0) would pick experts at random until its divergence has narrowed it, and by then the
@@ -145,7 +145,7 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Predicts):
 
         D25: the static divergence counts once per group, as in the code; equation 7 divides it among the frames.
         """
-        static, poses = self._read(clips, generator)
+        static, poses = self._read(clips, generator if self.training else None)
         with full_precision(static.mean):
             s, z = static.sample(generator), poses.sample(generator)
             path_kl = _masked(kl_to_prior(poses), clips.mask)
@@ -157,24 +157,25 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Predicts):
         The term `path_match` is sum_t KL(q(z_t | x_t) of stage one || q(z_t | z_{t-1}, x, d)) along the model's own samples. Pixels
         say little to a path that is still far off; poses say at once how far, at a fraction of the time.
         """
-        _, poses = self._read(clips, generator)
+        _, poses = self._read(clips, generator if self.training else None)
         with full_precision(poses.mean):
-            dynamic = self._dynamic(poses.mean, clips.mask, generator)
-            _, divergence, path = self._path(dynamic.sample(generator), clips.mask.shape[1], generator)
+            target = Gaussian(poses.mean.detach(), poses.scale.detach())
+            dynamic = self._dynamic(target.mean, clips.mask, generator)
+            _, divergence, path = self._path(dynamic.sample(generator), clips.mask.shape[1], generator, bend=False)
             values = {
-                "path_match": _masked(kl(poses, path), clips.mask), "dynamic_kl": kl_to_prior(dynamic, self.dynamic_prior),
-                "path_kl": _masked(divergence, clips.mask),
+                "path_match": _masked(kl(target, path), clips.mask), "dynamic_kl": kl_to_prior(dynamic, self.dynamic_prior),
+                "path_kl": _masked(divergence, _until_last(clips.mask)),
             }
         return Terms({name: value.mean() for name, value in values.items()}, {name: weights[name] for name in values if name in weights})
 
     def loss(self, clips: Clips, weights: Mapping[str, float], generator: torch.Generator | None) -> Terms:
         """Stage two (equation 4): the whole sequence model."""
-        static, poses = self._read(clips, generator)
+        static, poses = self._read(clips, generator if self.training else None)
         with full_precision(static.mean):
             dynamic = self._dynamic(poses.mean, clips.mask, generator)
             s, d = static.sample(generator), dynamic.sample(generator)
             z, divergence, _ = self._path(d, clips.mask.shape[1], generator)
-            path_kl = _masked(divergence, clips.mask)
+            path_kl = _masked(divergence, _until_last(clips.mask))
             static_kl, dynamic_kl = kl_to_prior(static, self.static_prior), kl_to_prior(dynamic, self.dynamic_prior)
         return self._terms(clips, s, z, weights, static_kl=static_kl, dynamic_kl=dynamic_kl, path_kl=path_kl)
 
@@ -191,13 +192,13 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Predicts):
 
     # inference
 
-    def _read(self, clips: Clips, generator: torch.Generator | None) -> tuple[Gaussian, Gaussian]:
-        """q(s | x) of the clips, and the pose of each frame read off it alone."""
+    def _read(self, clips: Clips, recolouring: torch.Generator | None = None) -> tuple[Gaussian, Gaussian]:
+        """q(s | x) of the clips, and the pose of each frame read off it alone, recoloured where there is a generator for it."""
         self.check(clips)
         features = self.encoder(clips.frames)
         other = features
-        if generator is not None and self.training and self.config.recolour:
-            other = self.encoder(recolour(clips.frames, self.config.recolour, generator))
+        if recolouring is not None and self.config.recolour:
+            other = self.encoder(recolour(clips.frames, self.config.recolour, recolouring))
         with full_precision(features):
             mean, scale = self.pose_head(other.float()).chunk(2, -1)
             return self._static(features.float(), clips.mask), Gaussian(mean, positive(scale))
@@ -218,8 +219,10 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Predicts):
         mean, scale = self.dynamic_head(self.sequence_encoder(poses, mask, generator if self.training else None)).chunk(2, -1)
         return Gaussian(F.leaky_relu(mean, 0.01), positive(scale))
 
-    def _path(self, d: Tensor, steps: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Gaussian]:
-        """Path z (B, T, Z) from the posterior, its divergence from the prior (B, T), and the posterior of each step.
+    def _path(
+        self, d: Tensor, steps: int, generator: torch.Generator | None, bend: bool = True
+    ) -> tuple[Tensor, Tensor, Gaussian]:
+        """Path z (B, T, Z) from the posterior, its divergence from the prior (B, T), and the Gaussian of each step, before flows.
 
         D7: the divergence of z_1 is weighted as a whole; the released code weights log q(z_1) and forgets log p(z_1).
         """
@@ -230,20 +233,22 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Predicts):
         for t, evidence in enumerate(prepared.unbind(1)):
             q = self.combiner(z, evidence)
             p = self.transition(z, d) if t else Gaussian(torch.zeros_like(z), torch.ones_like(z))
-            z, divergence = self._draw(q, p, generator)
+            z, divergence = self._draw(q, p, generator, self.flows if bend else ())
             path.append(z)
             divergences.append(divergence)
             posteriors.append(q)
         both = Gaussian(torch.stack([q.mean for q in posteriors], 1), torch.stack([q.scale for q in posteriors], 1))
         return torch.stack(path, 1), torch.stack(divergences, 1), both
 
-    def _draw(self, q: Gaussian, p: Gaussian, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    @staticmethod
+    def _draw(q: Gaussian, p: Gaussian, generator: torch.Generator | None, flows: Iterable[nn.Module]) -> tuple[Tensor, Tensor]:
         """A draw from q and KL(q || p): in closed form, or by the draw itself where flows bend q."""
         z = q.sample(generator)
-        if not self.flows:
+        flows = list(flows)
+        if not flows:
             return z, kl(q, p)
         log_q = log_density(z, q)
-        for flow in self.flows:
+        for flow in flows:
             z, log_det = flow(z)
             log_q = log_q - log_det
         return z, log_q - log_density(z, p)
@@ -271,7 +276,7 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Predicts):
         """Codes of whole clips through the sequence model. Raises UserError for clips of one frame, which have no motion."""
         if clips.mask.shape[1] < 2:
             raise UserError("clips of at least 2 frames", "T = 1", "For single frames use encode_frames (pose swap).")
-        static, poses = self._read(clips, generator)
+        static, poses = self._read(clips)
         with full_precision(static.mean):
             dynamic = self._dynamic(poses.mean, clips.mask, None)
             d = dynamic.sample(generator)
@@ -279,7 +284,7 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Predicts):
         return Codes(static.sample(generator), d, path, clips.mask, static, dynamic, posterior)
 
     def encode_frames(self, clips: Clips, generator: torch.Generator | None = None) -> Codes:
-        static, poses = self._read(clips, generator)
+        static, poses = self._read(clips)
         return Codes(static.sample(generator), None, poses.sample(generator), clips.mask, static, None, poses)
 
     def generate(self, count: int, steps: int, generator: torch.Generator) -> Codes:
@@ -304,6 +309,11 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Predicts):
 def _masked(per_frame: Tensor, mask: Tensor) -> Tensor:
     """Sum over the frames that are there, (B, T) to (B,)."""
     return torch.where(mask, per_frame, 0.0).sum(1)
+
+
+def _until_last(mask: Tensor) -> Tensor:
+    """True up to the last frame that is there: a state that no frame shows still counts where later ones depend on it."""
+    return mask.flip(1).cummax(1).values.flip(1)
 
 
 def _average(per_frame: Tensor, mask: Tensor) -> Tensor:

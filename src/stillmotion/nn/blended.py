@@ -132,15 +132,15 @@ class OverlapAdd(Function):
 
     @staticmethod
     def forward(ctx: Any, patches: Tensor, bias: Tensor, slope: float) -> Tensor:
-        n, size, _, depth = patches.shape
+        n, size = patches.shape[:2]
         clips, width = bias.shape
-        parts = patches.view(n, size, size, 2, 2, depth // 4)
-        blocks = patches.new_zeros(n, size + 1, size + 1, depth // 4)
+        parts = patches.view(n, size, size, 2, 2, 2, 2, width)
+        bordered = patches.new_zeros(n, 2 * size + 2, 2 * size + 2, width)
         for a in (0, 1):
             for b in (0, 1):
-                blocks[:, a : a + size, b : b + size] += parts[:, :, :, a, b]
-        pixels = _interleave(blocks, width)[:, 1:-1, 1:-1]
-        out = pixels + bias.repeat_interleave(n // clips, 0)[:, None, None]
+                pixels = bordered[:, 2 * a : 2 * (a + size), 2 * b : 2 * (b + size)]
+                pixels.view(n, size, 2, size, 2, width).add_(parts[:, :, :, a, b].transpose(2, 3))
+        out = bordered[:, 1:-1, 1:-1] + bias.repeat_interleave(n // clips, 0)[:, None, None]
         if slope != 1:
             nn.functional.leaky_relu_(out, slope)
         ctx.slope, ctx.clips = slope, clips
@@ -155,20 +155,11 @@ class OverlapAdd(Function):
             # the sign of the output is the sign of what went in, so the output can stand for the input
             gradient = torch.ops.aten.leaky_relu_backward(gradient, out, ctx.slope, True)
         n, double, _, width = gradient.shape
-        size = double // 2
-        wide = torch.promote_types(gradient.dtype, torch.float32)
-        for_bias = gradient.reshape(ctx.clips, -1, gradient.shape[-1]).sum(1, dtype=wide).to(gradient.dtype)
-        blocks = gradient.new_zeros(n, size + 1, 2, size + 1, 2, width)
-        blocks.view(n, double + 2, double + 2, width)[:, 1:-1, 1:-1] = gradient
-        blocks = blocks.transpose(2, 3).reshape(n, size + 1, size + 1, 4 * width)
-        patches = gradient.new_empty(n, size, size, 2, 2, 4 * width)
-        for a in (0, 1):
-            for b in (0, 1):
-                patches[:, :, :, a, b] = blocks[:, a : a + size, b : b + size]
-        return patches.view(n, size, size, 16 * width), for_bias, None
-
-
-def _interleave(blocks: Tensor, width: int) -> Tensor:
-    """(N, S, S, (p, q, C)) to pixels (N, 2 S, 2 S, C)."""
-    n, side = blocks.shape[:2]
-    return blocks.view(n, side, side, 2, 2, width).transpose(2, 3).reshape(n, 2 * side, 2 * side, width)
+        precise = torch.promote_types(gradient.dtype, torch.float32)
+        for_bias = gradient.reshape(ctx.clips, -1, width).sum(1, dtype=precise).to(gradient.dtype)
+        bordered = nn.functional.pad(gradient, (0, 0, 1, 1, 1, 1))
+        image, row = (double + 2) ** 2 * width, (double + 2) * width
+        patches = bordered.as_strided(
+            (n, double // 2, double // 2, 2, 2, 2, 2, width), (image, 2 * row, 2 * width, 2 * row, 2 * width, row, width, 1)
+        )
+        return patches.reshape(n, double // 2, double // 2, 16 * width), for_bias, None

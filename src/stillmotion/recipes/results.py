@@ -73,7 +73,9 @@ def _probes(model: Model, train: ClipSet, held: ClipSet, seed: int) -> Iterator[
     """Linear probes of both codes for every factor, on posterior means and on posterior samples, and the share of the largest class."""
     fitted, judged = encode(model, train), encode(model, held)
     for factor in held.labels:
-        labels, held_labels = train.labels[factor], held.labels[factor]
+        labels = train.labels[factor]
+        # nothing can be told of classes that no training clip has, such as a character that is held out as a whole
+        held_labels = torch.where(torch.isin(held.labels[factor], labels), held.labels[factor], -1)
         known = held_labels[held_labels >= 0]
         if len(torch.unique(labels[labels >= 0])) < 2 or not len(known):
             continue
@@ -107,7 +109,8 @@ def _borders(model: Model, clips: ClipSet) -> Iterator[tuple[str, Figure]]:
     assert clips.source is not None
     firsts = torch.tensor([int((clips.source == source).nonzero()[0]) for source in torch.unique(clips.source)])
     chosen = clips.subset(firsts)
-    colours, codes = border_colour(chosen.clips().frames), encode(model, chosen)
+    real, codes = chosen.clips(), encode(model, chosen)
+    colours = border_colour(real.frames, real.mask)
     apart = (colours[:, None] - colours[None]).norm(dim=2) > BORDERS_DIFFER
     pairs = apart.nonzero()
     if not len(pairs):
@@ -115,7 +118,7 @@ def _borders(model: Model, clips: ClipSet) -> Iterator[tuple[str, Figure]]:
     hits = []
     for part in pairs.split(64):
         identity, motion = part.unbind(1)
-        swapped = border_colour(swap(model, codes[identity], codes[motion]))
+        swapped = border_colour(swap(model, codes[identity], codes[motion]), real.mask[motion])
         hits.append(nearer_to_first(swapped, colours[identity], colours[motion]))
     hit = torch.cat(hits)
     yield "swap_border", proportion(hit)

@@ -22,8 +22,8 @@ from stillmotion.tasks.codes import encode
 
 GRID, COLUMNS, NEW_ROWS, LONG, STRIP_FRAMES = 5, 6, 2, 40, 12
 MOST_FRAMES = 48
-MOST_BYTES = 700_000
-"""A lossless picture larger than this is kept with loss instead."""
+MOST_BYTES, MOST_PIXELS = 750_000, 6_000_000
+"""A lossless picture of more bytes is kept with loss instead; one of more pixels is not even tried."""
 WIDEST = 1000
 GIF_WIDTH = 720
 
@@ -126,11 +126,17 @@ def _shrunk(frames: Pixels, factor: float) -> Pixels:
 
 def _webp(frames: Pixels, fps: float) -> bytes:
     """Without loss where that is small. With loss the picture is kept at twice its size: WebP halves the resolution of colours."""
-    exact = _encode(frames, fps, lossless=True, quality=40)
-    if len(exact) <= MOST_BYTES:
-        return exact
+    content = b""
+    if frames.size // 4 <= MOST_PIXELS:
+        content = _encode(frames, fps, lossless=True, quality=40)
+        if len(content) <= MOST_BYTES:
+            return content
     doubled = frames.repeat(2, 1).repeat(2, 2) if frames.shape[2] * 2 <= WIDEST else frames
-    return _encode(doubled, fps, lossless=False, quality=80)
+    for quality in (80, 50, 25):
+        content = _encode(doubled, fps, lossless=False, quality=quality)
+        if len(content) <= MOST_BYTES:
+            break
+    return content
 
 
 def _encode(frames: Pixels, fps: float, *, lossless: bool, quality: int) -> bytes:

@@ -96,8 +96,8 @@ def _swap_cards(figures: Figures) -> list[Card | None]:
     for name in figures:
         if name.startswith("swap_border_"):
             factor = name.removeprefix("swap_border_").replace("_", " ")
-            text = f"The same, of pairs that differ in {factor}: is the border of the swapped clip that of the identity?"
-            shown.append(_share_card(figures[name], f"Backdrop kept across {factor}", text))
+            text = f"The same for pairs of clips that differ in {factor}."
+            shown.append(_share_card(figures[name], f"Backdrop, other {factor}", text))
     return shown
 
 
@@ -105,7 +105,7 @@ def _share_card(figure: dict[str, Any] | None, title: str, words: str) -> Card |
     if figure is None:
         return None
     value = float(figure["value"])
-    return Card(title, percent(value), "%", _graded(value, 0.9, 0.75), words, _interval(figure, 100, " %"), _clips(figure))
+    return Card(title, percent(value), "%", _graded(value, 0.9, 0.75), words, _interval(figure, 100, " %"), _clips(figure, "swaps"))
 
 
 def _quality_cards(figures: Figures) -> list[Card | None]:
@@ -119,7 +119,7 @@ def _quality_cards(figures: Figures) -> list[Card | None]:
         words = f"PSNR of reconstructed {split} clips; from 25\u202fdB on they look right."
         if alone is not None:
             words += f" Poses read frame by frame: {float(alone['value']):.1f}\u202fdB."
-        bounds, clips = _interval(figure, 1, " dB"), _clips(figure)
+        bounds, clips = _interval(figure, 1, " dB"), _clips(figure, "clips")
         shown.append(Card(f"Likeness, {split}", f"{value:.1f}", "dB", _graded(value, 25, 20), words, bounds, clips))
     return shown
 
@@ -175,8 +175,8 @@ def _interval(figure: dict[str, Any], factor: float, unit: str) -> str:
     return f"{factor * float(figure['low']):.1f} – {factor * float(figure['high']):.1f}{unit}"
 
 
-def _clips(figure: dict[str, Any]) -> str:
-    return f"{figure['clips']:,} clips" if isinstance(figure.get("clips"), int) else ""
+def _clips(figure: dict[str, Any], what: str) -> str:
+    return f"{figure['clips']:,} {what}" if isinstance(figure.get("clips"), int) else ""
 
 
 def _line(name: str, figure: dict[str, Any]) -> Line:

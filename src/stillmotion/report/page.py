@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def write_animations(folder: Path) -> list[Path]:
     def generated(path: Path) -> Path:
         return animations.write_gif(animations.new_clips(finished, animations.NEW_ROWS, finished.steps), path, fps)
 
-    written = [_or_word(lambda make=make: make(folder / f"{make.__name__}.gif")) for make in (reconstruction, swap, generated)]  # type: ignore[misc]
+    written = [_or_word(partial(make, folder / f"{make.__name__}.gif")) for make in (reconstruction, swap, generated)]
     return [path for path in written if isinstance(path, Path)]
 
 
@@ -88,7 +89,8 @@ def _content(finished: Finished) -> dict[str, Any]:
     split, clips = finished.shown
     found = (finished.results or {}).get("figures", {})
     return {
-        "title": f"{finished.model.name.upper()} on {_data_words(finished)}", "summary": _summary(finished), "facts": _facts(finished),
+        "title": f"{finished.model.name.upper()} on {_data_words(finished)}", "summary": _summary(finished),
+        "facts": _facts(finished), "grouped_by": _grouped_by(finished),
         "split": split, "data_trouble": finished.data_trouble, "has_results": finished.results is not None,
         "version": __version__, "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), "folder": str(finished.folder),
         "cards": figures.cards(found), "probes": figures.probes(found), "lines": figures.lines(found),
@@ -136,10 +138,11 @@ def _reconstruction(finished: Finished, clips: ClipSet) -> dict[str, Any]:
 def _generated(finished: Finished) -> dict[str, Any]:
     fps = animations.rate(finished)
     short = animations.new_clips(finished, animations.NEW_ROWS, finished.steps)
-    shown = {"short": animations.picture(short, fps), "steps": short.shape[2], "long": None, "long_steps": animations.LONG}
+    steps = short.shape[2]
+    shown = {"short": animations.picture(short, fps), "steps": steps, "whole": steps == finished.steps, "long": None}
     if finished.steps < animations.LONG:
         shown["long"] = animations.picture(animations.new_clips(finished, 1, animations.LONG), fps)
-    return shown
+    return shown | {"long_steps": animations.LONG}
 
 
 def _maps(finished: Finished, clips: ClipSet) -> dict[str, Any]:
@@ -165,11 +168,22 @@ def _data_words(finished: Finished) -> str:
 def _summary(finished: Finished) -> str:
     run, data = finished.run, finished.data
     clips = f"{len(data.train):,} clips of {_data_words(finished)}" if data else _data_words(finished)
-    stages = " and ".join(f"{stage.steps:,} steps of stage “{stage.name}”" for stage in run.stages)
+    stages = [f"{stage.steps:,} steps of stage “{stage.name}”" for stage in run.stages]
+    told = " and ".join(part for part in (", ".join(stages[:-1]), stages[-1]) if part)
     return (
-        f"A {finished.model.name.upper()} with {_count(_parameters(finished))} parameters learned, without labels, to tell what stays from "
-        f"what moves in {clips}: {stages}{_duration(finished)}."
+        f"A {finished.model.name.upper()} with {_count(_parameters(finished))} parameters learned, {_help(finished)}, "
+        f"to tell what stays from what moves in {clips}: {told}{_duration(finished)}."
     )
+
+
+def _help(finished: Finished) -> str:
+    grouped = _grouped_by(finished)
+    return f"with no label but the grouping by {grouped}" if grouped else "without labels"
+
+
+def _grouped_by(finished: Finished) -> str:
+    """The labels by which training grouped clips, the only way in which it may see any."""
+    return " and ".join(dict.fromkeys(stage.feed.group_by for stage in finished.run.stages if stage.feed.group_by))
 
 
 def _duration(finished: Finished) -> str:

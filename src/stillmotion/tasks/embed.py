@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 from torch import Tensor, nn
@@ -35,11 +36,18 @@ def write_table(table: Table, path: Path) -> Path:
         raise UserError("a name ending in .parquet or .npz", str(path))
     with draft(path) as partial:
         if path.suffix == ".npz":
-            with partial.open("wb") as file:
-                np.savez_compressed(file, **table)
+            _npz(table, partial)
         else:
             _parquet(table, partial)
     return path
+
+
+def _npz(table: Table, path: Path) -> None:
+    # np.savez takes no column called `file`
+    with ZipFile(path, "w", ZIP_DEFLATED) as archive:
+        for name, value in table.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, value, allow_pickle=False)
 
 
 def _parquet(table: Table, path: Path) -> None:

@@ -1,6 +1,8 @@
 """The law book: what must hold for every model, whatever its story. Each law raises AssertionError and says what was broken.
 
+    from stillmotion.core.registry import MODELS
     from stillmotion.testing import Case, Lesson, check_all
+    MODELS["mine"] = "my_package.mine:MyModel"
     check_all(Case(build=lambda: MyModel(small_config), lessons=(Lesson(steps=300),)))
 """
 
@@ -25,7 +27,7 @@ A = TypeVar("A")
 
 LARGEST_ERROR = 0.6
 """Squared error of reconstructions after the lessons, relative to answering every clip with the mean clip."""
-SMALLEST_ACCURACY = 0.7
+SMALLEST_ACCURACY = 0.6
 """Share of swapped clips in the colour of their identity; chance is 0.25."""
 
 
@@ -120,7 +122,7 @@ def check_groups(case: Case) -> None:
 
 @torch.no_grad()
 def check_files(case: Case) -> None:
-    """A model that is saved and loaded is the same model, to the last bit."""
+    """A model that is saved and loaded is the same model, to the last bit. It must be registered: files name their model."""
     from stillmotion.models.files import load, save
 
     model, clips = case.model(), _clips(3, 4)

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+
+from stillmotion.core.clips import Clips
+from stillmotion.core.errors import UserError
+from stillmotion.core.random import Noise
+from stillmotion.core.registry import DATA, resolve
+from stillmotion.models.vdsm import VDSM, VDSMConfig
+from stillmotion.recipes.vdsm import LAMBDA_Z_RELEASED, Size, as_released, digits, for_source, pendula, sprites, videos
+from stillmotion.training.settings import Run
+
+RECIPES: dict[str, Any] = {
+    "pendula": pendula, "digits": digits, "sprites": sprites, "videos": lambda size: videos(size, data={"folder": "x"}),
+}  # fmt: skip
+EVERY = [(name, size) for name in RECIPES for size in get_args(Size)]
+
+
+def on_meta(run: Run) -> VDSM:
+    """The model of a run, built without its numbers."""
+    with torch.device("meta"):
+        return VDSM(VDSMConfig.model_validate(run.model.options))
+
+
+def check(run: Run) -> VDSM:
+    model = on_meta(run)
+    groups, objectives = model.parameter_groups(), model.objectives()
+    for stage in run.stages:
+        assert set(stage.trains) <= groups.keys()
+        assert stage.objective in objectives
+        assert set(stage.schedules) <= {"temperature", "static_kl", "dynamic_kl", "path_kl"}
+    written = run.model_dump(mode="json")
+    assert Run.model_validate(written).model_dump(mode="json") == written
+    return model
+
+
+@pytest.mark.parametrize(("name", "size"), EVERY)
+def test_every_recipe_in_every_size_is_a_run_whose_model_can_be_built(name: str, size: Size) -> None:
+    run = RECIPES[name](size)
+    assert check(run).frame_shape == (3, 64, 64)
+    assert [stage.name for stage in run.stages] == ["poses", "paths", "sequence"]
+    assert run.recipe == f"vdsm/{name}"
+    assert callable(resolve(DATA, run.data.name))
+
+
+@pytest.mark.parametrize(("name", "size"), EVERY)
+def test_as_released_has_two_stages_of_as_many_steps_and_the_quirks(name: str, size: Size) -> None:
+    run = RECIPES[name](size)
+    released = as_released(run)
+    model = check(released)
+    assert [stage.name for stage in released.stages] == ["poses", "sequence"]
+    assert sum(stage.steps for stage in released.stages) == sum(stage.steps for stage in run.stages)
+    assert released.stages[1].trains == ("f_s", "sequence")
+    assert released.stages[0].schedules["path_kl"] == LAMBDA_Z_RELEASED
+    config = model.config
+    assert (config.encoder_slope, config.average, config.dynamic_prior, config.prior_scale) == (1.0, "codes", "released", "deviation")
+    assert (config.transition_hidden, config.recolour) == (512, 0.0)
+    assert config.static == on_meta(run).config.static
+
+
+def test_the_paper_size_is_the_published_one() -> None:
+    run = sprites("paper")
+    published = {"static": 40, "pose": 30, "dynamic": 50, "decoder_channels": (512, 256, 128, 64), "rnn_layers": 3, "rnn_size": 512}
+    config = on_meta(run).config
+    assert {name: getattr(config, name) for name in published} == published
+    assert [stage.learning_rate for stage in run.stages if stage.name != "paths"] == [8e-4, 1e-3]
+    feed = run.stages[0].feed
+    assert (feed.batch, feed.group_by, feed.clips_per_group, feed.frames) == (20, "character", 2, None)
+    temperature, static = (run.stages[0].schedules[name] for name in ("temperature", "static_kl"))
+    assert [temperature(at) for at in (0, 0.5, 1)] == pytest.approx([1, 10, 10])
+    assert [static(at) for at in (0, 1 / 3, 1)] == pytest.approx([0.1, 1, 1])
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_weight_of_the_poses_falls_and_never_below_one(name: str) -> None:
+    fall = RECIPES[name]("laptop").stages[0].schedules["path_kl"]
+    values = [fall(k / 100) for k in range(101)]
+    assert values == sorted(values, reverse=True)
+    assert values[-1] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("size", [16, 32, 64, 128])
+@pytest.mark.parametrize("grey", [False, True])
+def test_a_folder_gives_a_model_for_its_frame_size_and_colour(tmp_path: Path, size: int, grey: bool) -> None:
+    run = for_source(str(tmp_path), reading={"size": size, "steps": 8, "grey": grey, "fps": None})
+    assert run.data.options == {"folder": str(tmp_path), "size": size, "steps": 8, "seed": 0} | ({"grey": True} if grey else {})
+    model = check(run)
+    shape = (1 if grey else 3, size, size)
+    assert model.frame_shape == shape
+    narrow = {name: [4] * len(run.model.options[name]) for name in ("encoder_channels", "decoder_channels")}
+    small = VDSM(VDSMConfig.model_validate(run.model.options | narrow | {"rnn_size": 4, "static": 2}))
+    clips = Clips(torch.rand(1, 2, *shape), torch.ones(1, 2, dtype=torch.bool))
+    assert small.decode(small.encode(clips)).shape == (1, 2, *shape)
+    assert model.config.likelihood == "gaussian"
+
+
+def test_a_small_model_for_32_pixels_really_computes(tmp_path: Path) -> None:
+    run = for_source(str(tmp_path), reading={"size": 32})
+    small = {"decoder_channels": [8] * len(run.model.options["decoder_channels"]), "rnn_size": 8, "static": 2}
+    model = VDSM(VDSMConfig.model_validate(run.model.options | small))
+    clips = Clips(torch.rand(1, 3, 3, 32, 32), torch.ones(1, 3, dtype=torch.bool))
+    for stage in run.stages:
+        weights = {name: schedule(0.5) for name, schedule in stage.schedules.items()}
+        assert model(clips, weights, Noise(), stage.objective).total.isfinite()
+
+
+@pytest.mark.parametrize("size", [4, 48, 65])
+def test_frame_sizes_that_no_model_has_are_refused(tmp_path: Path, size: int) -> None:
+    with pytest.raises(UserError, match=str(size)):
+        on_meta(for_source(str(tmp_path), reading={"size": size}))
+
+
+def test_a_zero_is_not_taken_for_nothing(tmp_path: Path) -> None:
+    run = for_source(str(tmp_path), reading={"steps": 0, "stride": 0, "fps": 0.0})
+    assert run.data.options == {"folder": str(tmp_path), "seed": 0, "steps": 0, "stride": 0, "fps": 0.0}
+
+
+def test_grouping_is_for_the_first_stage_alone(tmp_path: Path) -> None:
+    run = for_source(str(tmp_path), group_by="person")
+    assert [(stage.feed.group_by, stage.feed.clips_per_group) for stage in run.stages] == [("person", 2), (None, 1), (None, 1)]
+    assert [stage.feed.group_by for stage in for_source(str(tmp_path)).stages] == [None] * 3
+
+
+def test_what_is_given_for_a_folder_reaches_the_reader(tmp_path: Path) -> None:
+    held = {"hold_out_tail": 0.2, "hold_out_clip_per": "person", "hold_out": [{"person": "3"}]}
+    labels = {"pattern": "(?P<person>.)", "labels_from": None}
+    run = for_source(str(tmp_path), labels=labels, held=held, root=tmp_path / "root", seed=7)
+    expected = {"folder": str(tmp_path), "seed": 7, "cache": str(tmp_path / "root" / "videos"), "pattern": "(?P<person>.)"}
+    assert run.data.options == expected | held
+    assert run.seed == 7
+
+
+@pytest.mark.parametrize(("source", "root", "options"), [
+    ("digits", None, {}), ("vdsm/digits", None, {}), ("sprites", Path("there"), {"root": "there"}), ("pendula", Path("there"), {}),
+])  # fmt: skip
+def test_built_in_sets_by_name(source: str, root: Path | None, options: dict[str, str]) -> None:
+    run = for_source(source, "quick", root=root, seed=3)
+    assert run.recipe == f"vdsm/{source.removeprefix('vdsm/')}"
+    assert run.data.options == options
+    assert run.seed == 3
+
+
+def test_what_is_neither_folder_nor_set_is_refused() -> None:
+    with pytest.raises(UserError, match="a folder of videos, or one of pendula, digits, sprites, got 'no/such'. Check the path"):
+        for_source("no/such")
+    with pytest.raises(UserError, match="a size of quick, laptop, paper, got 'huge'"):
+        for_source("pendula", "huge")

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stillmotion.report.figures import cards, lines, percent, probes
+
+
+def figure(value: float, paper: float | None = None) -> dict[str, Any]:
+    return {"value": value, "low": value - 0.01, "high": value + 0.01, "clips": 1500, "paper": paper}
+
+
+def probed(factor: str, static: float, dynamic: float, chance: float = 0.1, sample: float | None = None) -> dict[str, dict[str, Any]]:
+    found = {
+        f"chance_{factor}": figure(chance), f"probe_static_{factor}_mean": figure(static), f"probe_dynamic_{factor}_mean": figure(dynamic),
+    }
+    if sample is not None:
+        found |= {f"probe_{code}_{factor}_sample": figure(sample) for code in ("static", "dynamic")}
+    return found
+
+
+@pytest.mark.parametrize(("name", "value", "verdict", "text"), [
+    ("swap_static_accuracy", 0.996, "good", "99.6"), ("swap_action_accuracy", 0.8, "fair", "80"),
+    ("swap_border", 0.3, "poor", "30"), ("swap_border_person", 1.0, "good", "100"),
+    ("psnr_sequence_test", 25.04, "good", "25.0"), ("psnr_sequence_validation", 22.0, "fair", "22.0"),
+    ("psnr_sequence_test", 12.0, "poor", "12.0"),
+])  # fmt: skip
+def test_cards_say_whether_a_figure_is_good(name: str, value: float, verdict: str, text: str) -> None:
+    (card,) = cards({name: figure(value)})
+    assert (card.verdict, card.value) == (verdict, text)
+    assert card.clips == ("1,500 swaps" if name.startswith("swap") else "1,500 clips")
+
+
+def test_a_card_has_its_interval_in_the_same_unit() -> None:
+    assert cards({"swap_border": figure(0.5)})[0].interval == "49.0 – 51.0 %"
+    assert cards({"psnr_sequence_test": figure(20.0)})[0].interval == "20.0 – 20.0 dB"
+    assert cards({"swap_border": {"value": 0.5}})[0].interval == ""
+
+
+@pytest.mark.parametrize(("found", "verdict", "words"), [
+    (probed("colour", 0.98, 0.12), "good", "kept apart"),
+    (probed("colour", 0.98, 0.9), "poor", "leaks into the dynamic code"),
+    (probed("colour", 0.98, 0.5, sample=0.15), "fair", "traces show in the mean of the dynamic code"),
+    (probed("colour", 0.12, 0.1), "poor", "Neither code"),
+    (probed("speed", 0.52, 0.97, chance=0.5), "good", "in the dynamic code"),
+    (probed("speed", 0.97, 0.52, chance=0.5), "poor", "in the static code more than in the dynamic code, where it belongs"),
+    (probed("whatever", 0.12, 0.97), "good", "in the dynamic code"),
+    (probed("whatever", 0.97, 0.12), "good", "in the static code"),
+])  # fmt: skip
+def test_a_label_should_be_known_by_one_code_alone(found: dict[str, Any], verdict: str, words: str) -> None:
+    (probe,) = probes(found)
+    assert probe.verdict == verdict
+    assert words in probe.words
+
+
+def test_a_probe_of_one_code_is_told_without_a_verdict() -> None:
+    (probe,) = probes({"chance_digit": figure(0.1), "probe_static_digit_mean": figure(0.9)})
+    assert (probe.verdict, probe.verdict_word) == ("plain", "")
+    assert "90 % of clips; guessing gets 10 %" in probe.words
+
+
+def test_a_chance_without_a_probe_is_passed_over() -> None:
+    assert probes({"chance_digit": figure(0.1)}) == []
+
+
+def test_the_table_has_every_figure_with_the_published_one_beside_it() -> None:
+    first, second = lines({"psnr_sequence_test": figure(25.125), "swap_border": figure(0.5, paper=0.75)})
+    assert (first.value, first.interval, first.clips, first.paper) == ("25.12", "25.11 – 25.14", "1,500", "")
+    assert (second.value, second.paper) == ("0.500", "0.750")
+
+
+@pytest.mark.parametrize(("share", "text"), [(0, "0"), (0.874, "87"), (0.9961, "99.6"), (1, "100")])
+def test_shares_have_decimals_only_where_they_matter(share: float, text: str) -> None:
+    assert percent(share) == text
