@@ -17,7 +17,9 @@ def test_errors_are_averaged_before_the_logarithm() -> None:
     target = torch.zeros(1, 2, 1, 2, 2)
     frames = target.clone()
     frames[0, 0] = 0.2
-    assert psnr(frames, target, torch.ones(1, 2, dtype=torch.bool)).item() == pytest.approx(-10 * torch.tensor(0.02).log10().item(), abs=1e-4)
+    assert psnr(frames, target, torch.ones(1, 2, dtype=torch.bool)).item() == pytest.approx(
+        -10 * torch.tensor(0.02).log10().item(), abs=1e-4
+    )
 
 
 def test_frames_that_are_not_there_do_not_count() -> None:

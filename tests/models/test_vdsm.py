@@ -140,6 +140,13 @@ def test_recolouring_touches_poses_alone_and_training_alone() -> None:
     torch.testing.assert_close(model.encode_frames(clips).path, plain.encode_frames(clips).path)
 
 
+def test_recombining_needs_something_to_remember() -> None:
+    with pytest.raises(UserError, match="Call remember first"):
+        small_vdsm().recombine(1, 2, noise())
+    with pytest.raises(UserError, match="with their posteriors"):
+        small_vdsm().remember(Codes())
+
+
 @torch.no_grad()
 def test_flows_bend_the_path() -> None:
     model, clips = small_vdsm(posterior="iaf", flows=3), some_clips(4)

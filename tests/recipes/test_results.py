@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -75,15 +76,14 @@ def swings() -> Splits:
 def test_figures_of_pendula(swings: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "SWAPS", 20)
     found = figures(run_on("pendula"), build("vdsm", TINY, 0), swings)
-    probes = {f"probe_{code}_{factor}_{way}" for code in ("static", "dynamic") for factor in ("colour", "speed") for way in ("mean", "sample")}
+    probes = {f"probe_{'_'.join(words)}" for words in product(("static", "dynamic"), ("colour", "speed"), ("mean", "sample"))}
     psnrs = {f"psnr_{way}_{split}" for way in ("sequence", "poses") for split in ("validation", "test")}
     swaps = {"swap_static_accuracy", "swap_action_accuracy", "swap_frequency_within_5_percent"}
     assert found.keys() >= probes | psnrs | swaps | {"chance_colour", "chance_speed"}
     assert all(figure.keys() == FIELDS for figure in found.values())
     assert all(figure["low"] <= figure["value"] <= figure["high"] for figure in found.values())
-    assert {name: found[name]["clips"] for name in ("psnr_poses_validation", "psnr_poses_test", "chance_colour", "swap_static_accuracy")} == {
-        "psnr_poses_validation": 14, "psnr_poses_test": 28, "chance_colour": 28, "swap_static_accuracy": 20,
-    }
+    counts = {"psnr_poses_validation": 14, "psnr_poses_test": 28, "chance_colour": 28, "swap_static_accuracy": 20}
+    assert {name: found[name]["clips"] for name in counts} == counts
     assert {found[name]["clips"] for name in probes} == {28}
     assert found["chance_speed"]["value"] == pytest.approx(0.5)
 

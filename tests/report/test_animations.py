@@ -105,7 +105,7 @@ def test_new_clips_are_those_of_the_seed_and_cut_to_what_can_be_watched(finished
 def test_a_gif_is_enlarged_for_viewing(tmp_path: Path) -> None:
     path = write_gif(torch.rand(1, 2, 3, 3, 16, 16), tmp_path / "a.gif", 12)
     with Image.open(path) as image:
-        assert image.size == (34 * 21, 16 * 21)
+        assert image.size == (34 * 23, 16 * 23)
 
 
 def some(count: int, lengths: torch.Tensor | None = None, **columns: torch.Tensor) -> ClipSet:

@@ -256,7 +256,7 @@ def test_three_animations_are_written(run_folder: Path) -> None:
     for path in paths:
         with Image.open(path) as image:
             assert getattr(image, "n_frames", 1) == 6
-            assert 360 < image.width <= 720
+            assert 400 < image.width <= 800
 
 
 def test_animations_that_cannot_be_made_are_left_out(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,6 +199,13 @@ class Stuck(Faded):
         return super().generate(count, steps, torch.Generator().manual_seed(0))
 
 
+class Forgetful(Faded):
+    def recombine(self, count: int, steps: int, generator: torch.Generator) -> Codes:
+        codes = super().recombine(count, steps, generator)
+        assert codes.static is not None
+        return replace(codes, static=codes.static + 100)
+
+
 class Late(Faded):
     def predict(self, codes: Codes, steps: int, generator: torch.Generator | None = None) -> Codes:
         codes = super().predict(codes, steps)
@@ -235,6 +242,7 @@ BROKEN: list[tuple[type[Model], str, str]] = [
     (Short, "generation", "3 clips of 12 frames"),
     (Stuck, "generation", "two seeds generate the same clips"),
     (Stubborn, "swap", "the static code of a swap"),
+    (Forgetful, "memory", "scales off every remembered one"),
     (Late, "prediction", "the first frames of a prediction"),
     (Stubborn, "learning", "of swapped clips have the colour"),
     (Blank, "learning", "of the error of the mean clip"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 import typer
 
@@ -22,6 +23,7 @@ def main() -> None:
 
     Exit status 2 for input that the user can mend (one line on stderr), 3 for a loss that is not finite, 130 for an interrupted run.
     """
+    warnings.formatwarning = _in_one_line
     try:
         app()
     except (ValueError, ArithmeticError) as error:
@@ -35,6 +37,10 @@ def main() -> None:
         # a full disk, a folder that may not be written: the machine's affair, not a fault of the program
         print(f"stillmotion: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""), file=sys.stderr)
         sys.exit(2)
+
+
+def _in_one_line(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    return f"stillmotion: note: {message}\n"
 
 
 if __name__ == "__main__":

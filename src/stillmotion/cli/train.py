@@ -142,10 +142,13 @@ def _carry_out(work: Callable[[], Path], folder: Path, *, report: bool) -> None:
         again = f"stopped and saved; go on with  stillmotion resume {shlex.quote(str(folder))}"
         typer.echo(again if begun else "stopped before the training began", err=True)
         raise typer.Exit(130) from None
-    if report and is_first():
+    if not is_first():
+        return
+    if report:
         from stillmotion.report.page import write_report
 
-        typer.echo(f"done: {write_report(folder)}")
+        folder = write_report(folder)
+    typer.echo(f"done: {folder}")
 
 
 def _pairs(texts: list[str] | None) -> list[dict[str, str]]:
@@ -161,4 +164,4 @@ def _print(run: Run) -> None:
     whole = run.model_dump(mode="json")
     parts = {part: whole[part]["options"] for part in ("data", "model")}
     stages = {stage.pop("name"): stage for stage in whole["stages"]}
-    typer.echo(yaml.safe_dump({**whole, **parts, "stages": stages}, sort_keys=False, allow_unicode=True))
+    typer.echo(yaml.safe_dump({**whole, **parts, "stages": stages}, sort_keys=False, allow_unicode=True), nl=False)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 Clip = Annotated[list[Path], typer.Argument(
     metavar="CLIP...", help="Video files, folders of pictures, npy/npz arrays; with --poses, single pictures too.")]  # fmt: skip
 Run = Annotated[Path, typer.Option("--run", "-r", help="A run folder or a model folder.")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="What to write: .gif, .mp4, .webm, .png (a film strip), or a folder.")]
+# a text: a path would lose the slash that makes it a folder
+Output = Annotated[str, typer.Option("--output", "-o", help="What to write: .gif, .mp4, .webm, .png (a film strip), or a new folder/.")]
 Fps = Annotated[float, typer.Option(help="Frames per second of what is written.")]
 Scale = Annotated[int, typer.Option(help="Each pixel becomes a square of this many.")]
 Poses = Annotated[bool, typer.Option("--poses", help="Read the pose of each frame off it alone; a single frame suffices.")]
@@ -23,7 +24,7 @@ Start = Annotated[int, typer.Option(help="First frame to use of each clip, from 
 Frames = Annotated[int | None, typer.Option(help="Frames to use of each clip (default: to the end of the shortest).")]
 
 
-def reconstruct(clips: Clip, run: Run, output: Output = Path("reconstructed.gif"), poses: Poses = False, start: Start = 0,
+def reconstruct(clips: Clip, run: Run, output: Output = "reconstructed.gif", poses: Poses = False, start: Start = 0,
                 frames: Frames = None, fps: Fps = 12, scale: Scale = 2) -> None:  # fmt: skip
     """Show clips above what the model makes of them."""
     import torch
@@ -40,7 +41,7 @@ def reconstruct(clips: Clip, run: Run, output: Output = Path("reconstructed.gif"
     typer.echo(f"{output}  ({steps} frames, PSNR {-10 * float(error.log10()):.1f} dB)")
 
 
-def swap(clips: Clip, run: Run, output: Output = Path("swapped.gif"), grid: Annotated[bool, typer.Option(
+def swap(clips: Clip, run: Run, output: Output = "swapped.gif", grid: Annotated[bool, typer.Option(
              "--grid", help="Every clip's movement (rows) on every clip's identity (columns).")] = False,
          poses: Poses = False, start: Start = 0, frames: Frames = None, fps: Fps = 12, scale: Scale = 2) -> None:  # fmt: skip
     """Put the movement of clip A on the identity of clip B, and back.
@@ -62,22 +63,24 @@ def swap(clips: Clip, run: Run, output: Output = Path("swapped.gif"), grid: Anno
     else:
         rows = [originals, [swapped[0, 1], swapped[1, 0]]]
     _write(rows, output, fps, scale)
-    typer.echo(str(output) if grid else f"{output}  (above: A and B; below: A's movement on B, B's movement on A)")
+    typer.echo(output if grid else f"{output}  (above: A and B; below: A's movement on B, B's movement on A)")
 
 
-def generate(run: Run, output: Output = Path("generated.gif"), count: Annotated[int, typer.Option(help="Clips.")] = 8,
+def generate(run: Run, output: Output = "generated.gif", count: Annotated[int, typer.Option(help="Clips.")] = 8,
              frames: Annotated[int, typer.Option(help="Frames in each, any number.")] = 16, seed: Annotated[int, typer.Option(
-                 help="Seed of the draws.")] = 0, fps: Fps = 12, scale: Scale = 2) -> None:  # fmt: skip
-    """Draw new clips from the priors, of any length."""
+                 help="Seed of the draws.")] = 0, source: Annotated[str, typer.Option("--from", help="aggregate: an identity and a "
+                 "movement from what training clips left behind; prior: the priors alone, as in the paper.")] = "aggregate",
+             fps: Fps = 12, scale: Scale = 2) -> None:  # fmt: skip
+    """Draw new clips, of any length."""
     from stillmotion.models.files import load
     from stillmotion.tasks.clips import generate as draw
 
-    drawn = list(draw(load(run).model, count, frames, seed))
+    drawn = list(draw(load(run).model, count, frames, seed, source=source))
     width = min(count, 4)
     rows = [drawn[k : k + width] for k in range(0, count, width)]
     rows[-1] += [drawn[0] * 0] * (width - len(rows[-1]))
     _write(rows, output, fps, scale)
-    typer.echo(str(output))
+    typer.echo(output)
 
 
 def embed(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder of videos, searched with its sub-folders.")], run: Run,
@@ -132,7 +135,7 @@ def _trained(run: Path) -> Trained:
         raise FileRefused("a model with the facts frames and steps beside it", f"{run}, which holds {facts}", remedy) from error
 
 
-def _write(rows: list[list[Any]], output: Path, fps: float, scale: int) -> None:
+def _write(rows: list[list[Any]], output: str, fps: float, scale: int) -> None:
     from stillmotion.data.write import tile, write_video
 
     write_video(tile(rows), output, fps, scale)

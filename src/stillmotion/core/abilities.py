@@ -83,6 +83,21 @@ class Generates(ABC):
         """Codes of `count` new clips of `steps` frames, drawn from the priors."""
 
 
+class Remembers(ABC):
+    """Keeps posteriors of training clips, so that new clips can be drawn from the aggregate posterior too.
+
+    A prior that the posteriors do not fill makes clips that no decoder was trained for; the aggregate posterior has no such holes.
+    """
+
+    @abstractmethod
+    def remember(self, codes: Codes) -> None:
+        """Keeps the posteriors of these clips (as many as the model has room for) as a part of its weights."""
+
+    @abstractmethod
+    def recombine(self, count: int, steps: int, generator: torch.Generator) -> Codes:
+        """Codes of `count` new clips of `steps` frames: an identity and a movement, drawn apart from what is remembered."""
+
+
 class Swaps(Encodes, Decodes):
     def swap(self, identity: Codes, motion: Codes) -> Codes:
         """Codes with the static part of `identity` and the movement of `motion`."""
@@ -101,7 +116,7 @@ class Imputes(ABC):
         """Frames (B, T, C, H, W) with those that the mask lacks filled in."""
 
 
-ABILITIES: tuple[type, ...] = (Encodes, EncodesFrames, Decodes, Generates, Swaps, Predicts, Imputes)
+ABILITIES: tuple[type, ...] = (Encodes, EncodesFrames, Decodes, Generates, Remembers, Swaps, Predicts, Imputes)
 
 A = TypeVar("A")
 

@@ -63,6 +63,12 @@ class ClipSet:
         frames = self.frames[where.to(self.frames.device)].float().div_(255)
         return frames if bool(mask.all()) else frames * mask.to(frames)[:, :, None, None, None]
 
+    def spread(self, count: int) -> ClipSet:
+        """At most `count` of the windows, evenly spread."""
+        if len(self) <= count:
+            return self
+        return self.subset(torch.linspace(0, len(self) - 1, count).round().long())
+
     def subset(self, index: Tensor) -> ClipSet:
         """The windows `index` (int64 or bool), over the same store."""
         labels = {name: value[index] for name, value in self.labels.items()}

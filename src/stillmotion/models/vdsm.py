@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stillmotion.core.abilities import EncodesFrames, Generates, Model, Objective, Predicts, Swaps
+from stillmotion.core.abilities import EncodesFrames, Generates, Model, Objective, Predicts, Remembers, Swaps
 from stillmotion.core.clips import Clips
 from stillmotion.core.codes import Codes, Gaussian
 from stillmotion.core.errors import UserError
@@ -39,6 +39,8 @@ from stillmotion.nn.recurrent import SequenceDecoder, SequenceEncoder
 from stillmotion.objectives.divergences import kl, kl_to_prior, log_density
 from stillmotion.objectives.likelihoods import bernoulli_nll, gaussian_nll
 
+MEMORY = 256
+"""Training clips whose posteriors are kept."""
 START_SCALE = 0.2
 """Scale of q(s) at the start, in scales of p(s)."""
 
@@ -92,9 +94,11 @@ class VDSMConfig(BaseModel):
         return cls.model_validate(quirks | changes)
 
 
-class VDSM(Model, EncodesFrames, Swaps, Generates, Predicts):
+class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts):
     name: ClassVar[str] = "vdsm"
     config_type: ClassVar[Any] = VDSMConfig
+    identities: Tensor
+    movements: Tensor
 
     def __init__(self, config: VDSMConfig) -> None:
         super().__init__()
@@ -121,6 +125,8 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Predicts):
         self.flows = nn.ModuleList(AutoregressiveFlow(pose, config.flow_hidden, backwards=k % 2 == 1) for k in range(count))
         self.static_prior = static**-0.5 if config.prior_scale == "variance" else 1 / static
         self.dynamic_prior = 1.0 if config.dynamic_prior == "unit" else 1 / dynamic
+        self.register_buffer("identities", torch.zeros(2, MEMORY, static))  # mean and scale of q(s) of remembered clips
+        self.register_buffer("movements", torch.zeros(2, MEMORY, dynamic))
         # A posterior of s as wide as softplus(0) would pick experts at random until its divergence has narrowed it, and by then the
         # experts have learned to be alike: it starts narrow.
         nn.init.constant_(self.static_scale.bias, math.log(math.expm1(START_SCALE * self.static_prior)))
@@ -157,7 +163,7 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Predicts):
         The term `path_match` is sum_t KL(q(z_t | x_t) of stage one || q(z_t | z_{t-1}, x, d)) along the model's own samples. Pixels
         say little to a path that is still far off; poses say at once how far, at a fraction of the time.
         """
-        _, poses = self._read(clips, generator if self.training else None)
+        _, poses = self._read(clips)  # the frame encoder is done with: what recolouring could teach it, it knows
         with full_precision(poses.mean):
             target = Gaussian(poses.mean.detach(), poses.scale.detach())
             dynamic = self._dynamic(target.mean, clips.mask, generator)
@@ -296,6 +302,24 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Predicts):
         while len(path) < steps:
             path.append(self.transition(path[-1], d).sample(generator))
         return Codes(s, d, torch.stack(path[:steps], 1), torch.ones(count, steps, dtype=torch.bool, device=like.device))
+
+    def remember(self, codes: Codes) -> None:
+        if codes.static_posterior is None or codes.dynamic_posterior is None:
+            raise UserError("codes of whole clips with their posteriors", "codes without")
+        pick = torch.linspace(0, len(codes.static_posterior.mean) - 1, MEMORY).round().long()
+        for memory, posterior in ((self.identities, codes.static_posterior), (self.movements, codes.dynamic_posterior)):
+            memory.copy_(torch.stack([posterior.mean[pick], posterior.scale[pick]]))
+
+    def recombine(self, count: int, steps: int, generator: torch.Generator) -> Codes:
+        """s and d from the aggregate posterior of the remembered clips, each on its own; the path as the posterior draws it from d."""
+        if not self.identities.any():
+            raise UserError("a model that remembers training clips", "one that does not", "Call remember first.")
+        s, d = (
+            Gaussian(*memory[:, torch.randint(MEMORY, (count,), generator=generator, device=generator.device)]).sample(generator)
+            for memory in (self.identities, self.movements)
+        )
+        path, _, _ = self._path(d, steps, generator)
+        return Codes(s, d, path, torch.ones(path.shape[:2], dtype=torch.bool, device=path.device))
 
     def predict(self, codes: Codes, steps: int, generator: torch.Generator | None = None) -> Codes:
         """The path of the posterior for any number of steps: the sequence decoder needs nothing but d."""

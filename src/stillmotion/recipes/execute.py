@@ -9,18 +9,22 @@ from typing import Any
 
 import torch
 
-from stillmotion.core.abilities import Model
+from stillmotion.core.abilities import Model, Remembers, require
 from stillmotion.core.errors import UserError
 from stillmotion.data.base import ClipSet, Splits
 from stillmotion.data.fitting import FrameSpec
 from stillmotion.models import files
 from stillmotion.recipes.override import override
 from stillmotion.recipes.results import write_results
+from stillmotion.tasks.codes import encode
 from stillmotion.training.checkpoints import write_text
 from stillmotion.training.loop import Trainer
 from stillmotion.training.machine import choose_device, choose_precision, keep_freed_memory, wait_for_all
 from stillmotion.training.runs import RUN_FILE, frame_spec, load_data, read_run
 from stillmotion.training.settings import Run
+
+REMEMBERED = 600
+"""Training clips that a model is shown once more, to remember their posteriors."""
 
 
 def start(run: Run, folder: Path, *, command: str, show: bool = True) -> Path:
@@ -63,8 +67,11 @@ def _carry_out(trainer: Trainer, data: Splits) -> Path:
     trainer.fit()
     run, model, folder = trainer.run, trainer.model, trainer.folder
     if trainer.processes.rank == 0:
+        model.eval()
+        if isinstance(model, Remembers):
+            require(model, Remembers).remember(encode(model, data.train.spread(REMEMBERED)))
         files.save(model, folder / files.INNER, frames=_plain(frame_spec(run)), steps=data.train.steps, recipe=run.recipe)
-        write_results(folder, run, model.eval(), data, trainer.seconds)
+        write_results(folder, run, model, data, trainer.seconds)
     return folder
 
 

@@ -50,7 +50,7 @@ def figures(run: Run, model: Model, data: Splits) -> dict[str, Figure]:
     held = data.test if len(data.test) else data.validation
     if not len(held):
         return found
-    found |= dict(_probes(model, _some(data.train), _some(held), run.seed))
+    found |= dict(_probes(model, data.train.spread(MOST_CLIPS), held.spread(MOST_CLIPS), run.seed))
     if run.data.name == "pendula":
         found |= dict(_pendula(model, held, run.seed))
     if run.data.name == "videos":
@@ -60,7 +60,7 @@ def figures(run: Run, model: Model, data: Splits) -> dict[str, Figure]:
 
 def _reconstruction(model: Model, data: Splits) -> Iterator[tuple[str, Figure]]:
     """PSNR in dB of validation and test clips, through the poses of single frames and through the whole sequence model."""
-    for split, clips in (("validation", _some(data.validation)), ("test", _some(data.test))):
+    for split, clips in (("validation", data.validation.spread(MOST_CLIPS)), ("test", data.test.spread(MOST_CLIPS))):
         if not len(clips):
             continue
         real = clips.clips()
@@ -133,13 +133,6 @@ def _code(codes: Codes, name: str, way: str, seed: int) -> Tensor | None:
     if posterior is None:
         return None
     return posterior.mean if way == "mean" else posterior.sample(torch.Generator().manual_seed(seed))
-
-
-def _some(clips: ClipSet) -> ClipSet:
-    """At most MOST_CLIPS of the clips, evenly spread."""
-    if len(clips) <= MOST_CLIPS:
-        return clips
-    return clips.subset(torch.linspace(0, len(clips) - 1, MOST_CLIPS).round().long())
 
 
 def proportion(hits: Tensor) -> Figure:

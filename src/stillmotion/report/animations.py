@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stillmotion.core.abilities import Decodes, Encodes, Generates, Swaps, require
+from stillmotion.core.abilities import Decodes, Encodes, Swaps, require
 from stillmotion.data.base import ClipSet
 from stillmotion.data.fitting import Pixels
 from stillmotion.data.write import tile, write_video
@@ -25,7 +25,7 @@ MOST_FRAMES = 48
 MOST_BYTES, MOST_PIXELS = 750_000, 6_000_000
 """A lossless picture of more bytes is kept with loss instead; one of more pixels is not even tried."""
 WIDEST = 1000
-GIF_WIDTH = 720
+GIF_WIDTH = 800
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ def swaps(finished: Finished, clips: ClipSet) -> tuple[Tensor, Tensor]:
     return _short(grid, 2), _short(real.frames[:, : grid.shape[2]], 1)
 
 
-def new_clips(finished: Finished, rows: int, steps: int) -> Tensor:
-    """Clips drawn from the priors, (rows, COLUMNS, T, C, H, W). Raises MissingAbility."""
-    require(finished.model, Generates), require(finished.model, Decodes)
-    drawn = tasks.generate(finished.model, rows * COLUMNS, steps, finished.run.seed)
+def new_clips(finished: Finished, rows: int, steps: int, source: str) -> Tensor:
+    """Clips drawn from the priors or from the aggregate posterior, (rows, COLUMNS, T, C, H, W). Raises MissingAbility."""
+    require(finished.model, Decodes)
+    drawn = tasks.generate(finished.model, rows * COLUMNS, steps, finished.run.seed, source=source)
     return _short(drawn.view(rows, COLUMNS, *drawn.shape[1:]), 2)
 
 

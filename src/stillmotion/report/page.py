@@ -16,7 +16,7 @@ from markupsafe import Markup
 from torch import Tensor
 
 from stillmotion import __version__
-from stillmotion.core.abilities import Encodes
+from stillmotion.core.abilities import Encodes, Remembers
 from stillmotion.core.errors import MissingAbility
 from stillmotion.data.base import ClipSet
 from stillmotion.data.write import draft
@@ -58,7 +58,7 @@ def write_animations(folder: Path) -> list[Path]:
         return animations.write_gif(grid, path, fps, header=real, side=real)
 
     def generated(path: Path) -> Path:
-        return animations.write_gif(animations.new_clips(finished, animations.NEW_ROWS, finished.steps), path, fps)
+        return animations.write_gif(animations.new_clips(finished, animations.NEW_ROWS, finished.steps, _source(finished)), path, fps)
 
     written = [_or_word(partial(make, folder / f"{make.__name__}.gif")) for make in (reconstruction, swap, generated)]
     return [path for path in written if isinstance(path, Path)]
@@ -137,19 +137,26 @@ def _reconstruction(finished: Finished, clips: ClipSet) -> dict[str, Any]:
 
 def _generated(finished: Finished) -> dict[str, Any]:
     fps = animations.rate(finished)
-    short = animations.new_clips(finished, animations.NEW_ROWS, finished.steps)
+    source = _source(finished)
+    short = animations.new_clips(finished, 1, finished.steps, source)
     steps = short.shape[2]
-    shown = {"short": animations.picture(short, fps), "steps": steps, "whole": steps == finished.steps, "long": None}
+    shown = {"short": animations.picture(short, fps), "steps": steps, "whole": steps == finished.steps, "long": None, "prior": None}
     if finished.steps < animations.LONG:
-        shown["long"] = animations.picture(animations.new_clips(finished, 1, animations.LONG), fps)
-    return shown | {"long_steps": animations.LONG}
+        shown["long"] = animations.picture(animations.new_clips(finished, 1, animations.LONG, source), fps)
+    if source != "prior":
+        shown["prior"] = animations.picture(animations.new_clips(finished, 1, finished.steps, "prior"), fps)
+    return shown | {"long_steps": animations.LONG, "source": source}
+
+
+def _source(finished: Finished) -> str:
+    """Where new clips are drawn from: the aggregate posterior where the model keeps one."""
+    return "aggregate" if isinstance(finished.model, Remembers) else "prior"
 
 
 def _maps(finished: Finished, clips: ClipSet) -> dict[str, Any]:
     if not isinstance(finished.model, Encodes):
         raise MissingAbility(finished.model.name, "Encodes", [])
-    if len(clips) > MOST_CODES:
-        clips = clips.subset(torch.linspace(0, len(clips) - 1, MOST_CODES).round().long())
+    clips = clips.spread(MOST_CODES)
     codes = encode(finished.model, clips)
     named: dict[str, Tensor | None] = {"static": codes.static, "dynamic": codes.dynamic}
     there = {name: code for name, code in named.items() if code is not None}

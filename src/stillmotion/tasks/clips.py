@@ -5,12 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stillmotion.core.abilities import Generates, Swaps, require
+from stillmotion.core.abilities import Generates, Remembers, Swaps, require
 from stillmotion.core.clips import Clips
 from stillmotion.core.codes import Codes
 from stillmotion.core.errors import UserError
 from stillmotion.data.base import ClipSet
 from stillmotion.tasks.codes import decode, encode, encode_long
+
+SOURCES = ("prior", "aggregate")
 
 
 def reconstruct(model: nn.Module, clips: Clips | ClipSet, *, poses: bool = False) -> Tensor:
@@ -39,14 +41,20 @@ def swap_grid(model: nn.Module, codes: list[Codes]) -> Tensor:
     return torch.stack(rows)
 
 
-def generate(model: nn.Module, count: int, steps: int, seed: int) -> Tensor:
-    """New clips from the priors, (count, steps, C, H, W); any number of steps. Raises MissingAbility."""
+def generate(model: nn.Module, count: int, steps: int, seed: int, *, source: str = "prior") -> Tensor:
+    """New clips, (count, steps, C, H, W), of any number of steps.
+
+    source: "prior", or "aggregate", the aggregate posterior of training clips. Raises MissingAbility.
+    """
+    if source not in SOURCES:
+        raise UserError(f"a source of {' or '.join(SOURCES)}", repr(source))
     if count < 1 or steps < 1:
         raise UserError("at least one clip of at least one frame", f"{count} clips of {steps} frames")
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
     with torch.inference_mode():
-        codes = require(model, Generates).generate(count, steps, generator)
+        draw = require(model, Generates).generate if source == "prior" else require(model, Remembers).recombine
+        codes = draw(count, steps, generator)
     return decode(model, codes)
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from stillmotion.core.abilities import Decodes, Encodes, EncodesFrames, Generates, Model, Predicts, Swaps
+from stillmotion.core.abilities import Decodes, Encodes, EncodesFrames, Generates, Model, Predicts, Remembers, Swaps
 from stillmotion.core.clips import Clips
 from stillmotion.core.codes import Codes
 from stillmotion.core.random import Noise
@@ -162,6 +162,22 @@ def check_generation(case: Case) -> None:
 
 
 @torch.no_grad()
+def check_memory(case: Case) -> None:
+    """What is recombined comes from the clips that are remembered, has the length that was asked for, and differs by seed."""
+    model, clips = case.model(), _clips(4, 5)
+    codes, memory = _able(model, Encodes).encode(clips), _able(model, Remembers)
+    memory.remember(codes)
+    drawn = memory.recombine(6, 9, _noise(3))
+    claim(_path(drawn).shape[:2] == (6, 9), f"6 clips of 9 frames have a path of shape {_path(drawn).shape}")
+    for part, posterior in (("static", codes.static_posterior), ("dynamic", codes.dynamic_posterior)):
+        value = getattr(drawn, part)
+        if value is not None and posterior is not None:
+            distance = ((value[:, None] - posterior.mean) / posterior.scale).abs().amax(-1).amin(1)
+            claim(bool((distance < 8).all()), f"a recombined {part} code is {distance.max():.0f} scales off every remembered one")
+    claim(not torch.equal(_path(memory.recombine(2, 3, _noise(3))), _path(memory.recombine(2, 3, _noise(4)))), "two seeds recombine alike")
+
+
+@torch.no_grad()
 def check_prediction(case: Case) -> None:
     """A path that is rolled on begins with the path of the clip and has the length that was asked for."""
     model, clips = case.model(), _clips(2, 4)
@@ -220,6 +236,7 @@ LAWS: dict[str, Law] = {
     "files": Law(check_files),
     "frames_alone": Law(check_frames_alone, (EncodesFrames,)),
     "generation": Law(check_generation, (Generates,)),
+    "memory": Law(check_memory, (Encodes, Remembers)),
     "prediction": Law(check_prediction, (Encodes, Predicts)),
     "swap": Law(check_swap, (Swaps,)),
     "learning": Law(check_learning, (Encodes, Decodes)),
