@@ -10,9 +10,9 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from stillmotion.core.abilities import EncodesFrames, Generates, Model, Predicts, Swaps
+from stillmotion.core.abilities import EncodesFrames, Generates, Model, Predicts, Remembers, Swaps
 from stillmotion.core.clips import Clips
-from stillmotion.core.codes import Codes
+from stillmotion.core.codes import Codes, Gaussian
 from stillmotion.core.random import normal
 from stillmotion.core.registry import MODELS
 from stillmotion.core.terms import Terms
@@ -46,7 +46,7 @@ class Nothing(BaseModel):
     """The options of a model that has none."""
 
 
-class Faded(Model, EncodesFrames, Swaps, Generates, Predicts):
+class Faded(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts):
     """A lawful toy model: s is the colour of the light of a clip, z its brightness by column, a picture is their product."""
 
     name = "faded"
@@ -74,7 +74,8 @@ class Faded(Model, EncodesFrames, Swaps, Generates, Predicts):
         static = light / light.amax(1, keepdim=True).clamp(min=1e-6) * torch.exp(self.gain)
         if generator is not None:
             static = static + 0.01 * normal(tuple(static.shape), generator, static)
-        return Codes(static=static, path=clips.frames.amax((2, 3)), mask=clips.mask)
+        posterior = Gaussian(static, torch.full_like(static, 0.01))
+        return Codes(static=static, path=clips.frames.amax((2, 3)), mask=clips.mask, static_posterior=posterior)
 
     def encode_frames(self, clips: Clips, generator: torch.Generator | None = None) -> Codes:
         return self.encode(clips, generator)
@@ -87,6 +88,14 @@ class Faded(Model, EncodesFrames, Swaps, Generates, Predicts):
     def generate(self, count: int, steps: int, generator: torch.Generator) -> Codes:
         static, path = normal((count, 3), generator, self.gain), normal((count, steps, 8), generator, self.gain)
         return Codes(static=static, path=path, mask=torch.ones(count, steps, dtype=torch.bool))
+
+    def remember(self, codes: Codes) -> None:
+        self.kept = codes
+
+    def recombine(self, count: int, steps: int, generator: torch.Generator) -> Codes:
+        assert self.kept.static is not None
+        static = self.kept.static[torch.randint(len(self.kept.static), (count,), generator=generator)]
+        return replace(self.generate(count, steps, generator), static=static)
 
     def predict(self, codes: Codes, steps: int, generator: torch.Generator | None = None) -> Codes:
         assert codes.path is not None

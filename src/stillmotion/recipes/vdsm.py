@@ -57,12 +57,16 @@ def sprites(size: Size = "laptop", *, data: dict[str, Any] | None = None, seed: 
 
 
 def videos(size: Size = "laptop", *, data: dict[str, Any], seed: int = 0, group_by: str | None = None) -> Run:
-    """A folder of videos. A group is the frames of one clip, or of two clips of one class of `group_by`."""
+    """A folder of videos. A group is two windows of one clip, or two clips of one class of `group_by`.
+
+    lambda_z ends at 2: poses of real video would otherwise say what belongs to the whole clip, the colour of a wall for one.
+    """
     colours = {"channels": 1 if data.get("grey") else 3, "size": data.get("size", 64)}
     model = {"static": 16, "pose": 20, "dynamic": 32, "likelihood": "gaussian", "recolour": 1.0, **MIDDLE, **colours}
-    steps = {"quick": (60, 60, 30), "laptop": (5000, 2000, 1500), "paper": (15_000, 5000, 10_000)}[size]
-    feed = Feed(batch=10, frames=8, group_by=group_by, clips_per_group=2 if group_by else 1)
-    return _run("vdsm/videos", "videos", data, _fit_channels(model), _stages(*steps, rate=1e-3, feed=feed), seed)
+    steps = {"quick": (60, 60, 30), "laptop": (5000, 2000, 1000), "paper": (15_000, 5000, 10_000)}[size]
+    feed = Feed(batch=10, frames=8, group_by=group_by or "clip", clips_per_group=2)
+    stages = _stages(*steps, rate=1e-3, feed=feed, lambda_z=Schedule(points=((0, 30), (0.1, 19), (0.2, 11), (0.3, 6), (0.5, 2))))
+    return _run("vdsm/videos", "videos", data, _fit_channels(model), stages, seed)
 
 
 def _run(recipe: str, data: str, data_options: dict[str, Any], model: dict[str, Any], stages: tuple[Stage, ...], seed: int) -> Run:

@@ -49,10 +49,11 @@ class Batches:
 
 def _partners(data: ClipSet, factor: str) -> tuple[Tensor, Tensor, Tensor]:
     """Clips sorted by class, and for each clip the place where its class begins and its size."""
-    if factor not in data.labels:
-        known = ", ".join(data.labels) or "no labels at all"
-        raise UserError("a factor of the data to group by", repr(factor), f"This data has {known}; name factors with --pattern.")
-    labels = data.labels[factor]
+    known = {**({"clip": data.source} if data.source is not None else {}), **data.labels}
+    if factor not in known:
+        names = ", ".join(known) or "none"
+        raise UserError("a factor of the data to group by", repr(factor), f"This data has {names}; name factors with --pattern.")
+    labels = known[factor]
     # clips of unknown class stay alone: each becomes a class of its own
     own = torch.where(labels < 0, labels.max() + 1 + torch.arange(len(labels)), labels)
     order = own.argsort(stable=True)

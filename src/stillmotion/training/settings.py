@@ -20,8 +20,8 @@ class Feed(Settings):
     """How batches are drawn.
 
     batch: groups per step and process. clips_per_group: how many clips of one class of the factor `group_by` are joined, frame after
-    frame, to one group; without `group_by` a group is one clip. frames: a random choice of that many frames of the group, in order;
-    all of them by default.
+    frame, to one group; without `group_by` a group is one clip. The factor `clip`, which needs no label, joins windows of one long
+    clip. frames: a random choice of that many frames of the group, in order; all of them by default.
     """
 
     batch: Count = 20
