@@ -3,6 +3,7 @@
 PYTHON ?= python3
 WORKERS ?= 2
 OUT ?= demo-out
+SIZE ?= laptop
 
 BIN := .venv/bin
 # Installed under the constraints in one go with the rest, torch is the build that is already in .venv, or the one that pip takes by default.
@@ -25,7 +26,7 @@ help:
 	@echo "make clean   remove .venv, caches and built files (not your runs)"
 
 demo: .venv/.ready-demo
-	$(BIN)/stillmotion demo -o $(OUT)
+	$(BIN)/stillmotion demo --size $(SIZE) -o $(OUT)
 
 test: .venv/.ready-test
 	$(PYTEST)

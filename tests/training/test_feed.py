@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -118,7 +120,7 @@ def test_labels_never_travel_with_a_batch() -> None:
     assert not batches(0).labels
 
 
-@pytest.mark.parametrize(("kinds", "known"), [([0, 1], "kind"), (None, "no labels at all")])
+@pytest.mark.parametrize(("kinds", "known"), [([0, 1], "kind"), (None, "none")])
 def test_an_unknown_factor_is_refused_with_those_that_there_are(kinds: list[int] | None, known: str) -> None:
     with pytest.raises(UserError, match=known):
         Batches(numbered([3, 4], kinds), Feed(group_by="person", clips_per_group=2), 0)
@@ -127,3 +129,13 @@ def test_an_unknown_factor_is_refused_with_those_that_there_are(kinds: list[int]
 def test_data_without_a_clip_is_refused() -> None:
     with pytest.raises(UserError, match="at least one training clip"):
         Batches(numbered([3, 4]).subset(torch.tensor([], dtype=torch.long)), Feed(), 0)
+
+
+def test_windows_of_one_clip_can_be_joined_without_a_label() -> None:
+    data = replace(numbered([4] * 6), source=torch.tensor([0, 0, 0, 1, 1, 2]))
+    batches = Batches(data, Feed(batch=6, group_by="clip", clips_per_group=2), 0)
+    for step in range(5):
+        groups = values(batches, step)
+        first, second = ((groups[:, start] - 1) // 10 for start in (0, STEPS))
+        assert torch.equal(data.source[first], data.source[second])
+        assert ((first != second) | (data.source[first] == 2)).all(), "a clip of one window has itself alone"

@@ -1,6 +1,6 @@
 """Coloured pendula (the VDSM paper's toy): seven colours, two speeds, true physics, and readers that see pixels alone.
 
-What stays is the colour and the speed, what moves is the swing. Clips are computed, nothing is downloaded. Time is counted in
+What stays is the colour; what moves is the swing, slow or fast. Clips are computed, nothing is downloaded. Time is counted in
 frames and angles in radians from straight down, positive to the right. The paper says how many colours and speeds there are, and
 its own generator is not released: the choice of amplitudes, speeds, hues and the drawing are ours.
 """

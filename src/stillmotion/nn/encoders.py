@@ -46,5 +46,5 @@ def doublings(size: int) -> int:
     """How often 4 doubles to `size`. Raises UserError where the size is not 8, 16, 32, 64, ..."""
     count = round(math.log2(max(size, 1) / 4))
     if count < 1 or 4 * 2**count != size:
-        raise UserError("a frame size that is a power of two from 8 up", f"{size}", "Choose --size 64.")
+        raise UserError("a frame size that is a power of two from 8 up", f"{size}", "Choose 64.")
     return count
