@@ -154,8 +154,9 @@ def test_flows_bend_the_path() -> None:
     assert not small_vdsm().flows
     codes = model.encode(clips)
     assert codes.path is not None
-    assert codes.path_posterior is not None
-    z = codes.path_posterior.mean
+    assert codes.dynamic is not None
+    assert codes.path_posterior is None, "flows leave no Gaussian to tell"
+    z = model._path(codes.dynamic, 4, None)[2].mean
     for flow in model.flows:
         z = flow(z)[0]
     torch.testing.assert_close(codes.path, z)
@@ -241,7 +242,17 @@ def test_the_sequence_group_is_what_the_first_stage_leaves_alone() -> None:
     model = small_vdsm(posterior="iaf")
     model.pose_loss(some_clips(3, 2), {}, noise()).total.backward()
     untouched = {id(parameter) for parameter in model.parameters() if parameter.grad is None}
-    assert untouched == {id(parameter) for parameter in model.parameter_groups()["sequence"]}
+    groups = model.parameter_groups()
+    assert untouched == {id(parameter) for name in ("sequence", "flows") for parameter in groups[name]}
+
+
+def test_the_stage_between_reaches_the_sequence_group_and_nothing_else() -> None:
+    model = small_vdsm(posterior="iaf")
+    model.path_loss(some_clips(3, 2), {}, noise()).total.backward()
+    group = {id(parameter) for parameter in model.parameter_groups()["sequence"]}
+    touched = {id(parameter) for parameter in model.parameters() if parameter.grad is not None}
+    assert group <= touched
+    assert not touched & {id(parameter) for parameter in model.parameter_groups()["flows"]}
 
 
 # abilities

@@ -54,11 +54,11 @@ def test_as_released_has_two_stages_of_as_many_steps_and_the_quirks(name: str, s
     model = check(released)
     assert [stage.name for stage in released.stages] == ["poses", "sequence"]
     assert sum(stage.steps for stage in released.stages) == sum(stage.steps for stage in run.stages)
-    assert released.stages[1].trains == ("f_s", "sequence")
+    assert released.stages[1].trains == ("f_s", "sequence", "flows")
     assert released.stages[0].schedules["path_kl"] == LAMBDA_Z_RELEASED
     config = model.config
     assert (config.encoder_slope, config.average, config.dynamic_prior, config.prior_scale) == (1.0, "codes", "released", "deviation")
-    assert (config.transition_hidden, config.recolour) == (512, 0.0)
+    assert (config.transition_hidden, config.recolour) == (config.rnn_size, 0.0)
     assert config.static == on_meta(run).config.static
 
 

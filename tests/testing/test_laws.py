@@ -92,6 +92,10 @@ class Faded(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts):
     def remember(self, codes: Codes) -> None:
         self.kept = codes
 
+    @property
+    def remembers(self) -> bool:
+        return hasattr(self, "kept")
+
     def recombine(self, count: int, steps: int, generator: torch.Generator) -> Codes:
         assert self.kept.static is not None
         static = self.kept.static[torch.randint(len(self.kept.static), (count,), generator=generator)]

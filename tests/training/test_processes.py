@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import time
@@ -46,7 +45,7 @@ def kill_once(folder: Path, run: Run, moment: float) -> int:
     while not (folder / "started").exists() and child.is_alive() and time.monotonic() < deadline:
         time.sleep(0.002)
     time.sleep(moment)
-    os.kill(child.pid or 0, signal.SIGKILL)
+    child.kill()
     child.join()
     return kept_step(folder)
 

@@ -168,9 +168,11 @@ def _download(name: str, root: Path | None) -> None:
     from stillmotion.core.registry import DATA
     from stillmotion.data import download
     from stillmotion.data.progress import Progress
+    from stillmotion.data.sources import MNIST, SPRITES
 
     fetchers = {"sprites": download.prepare_sprites, "digits": download.prepare_mnist, "mnist": download.prepare_mnist}
     if name in fetchers:
+        typer.echo((SPRITES if name == "sprites" else MNIST).licence)
         with Progress(True, f"fetching {name} (bytes)") as report:
             folder = fetchers[name](root, lambda done, total: report(done, total, ""))
         typer.echo(f"{name} is in {folder}.")

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 import typer
 
-EXTRAS = {"av": "video", "pyarrow": "parquet", "gradio": "app", "huggingface_hub": "hub", "ray": "ray", "tensorboard": "dev"}
+EXTRAS = {"av": "video", "pyarrow": "parquet", "tensorboard": "dev"}
 
 
 def doctor() -> None:

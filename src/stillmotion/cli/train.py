@@ -137,9 +137,10 @@ def _carry_out(work: Callable[[], Path], folder: Path, *, report: bool) -> None:
 
     try:
         work()
-    except (Interrupted, KeyboardInterrupt):
+    except (Interrupted, KeyboardInterrupt) as stop:
         begun = (folder / "run.json").exists()
-        again = f"stopped and saved; go on with  stillmotion resume {shlex.quote(str(folder))}"
+        how = "stopped and saved" if isinstance(stop, Interrupted) else "stopped"
+        again = f"{how}; go on with  stillmotion resume {shlex.quote(str(folder))}"
         typer.echo(again if begun else "stopped before the training began", err=True)
         raise typer.Exit(130) from None
     if not is_first():

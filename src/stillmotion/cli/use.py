@@ -68,8 +68,8 @@ def swap(clips: Clip, run: Run, output: Output = "swapped.gif", grid: Annotated[
 
 def generate(run: Run, output: Output = "generated.gif", count: Annotated[int, typer.Option(help="Clips.")] = 8,
              frames: Annotated[int, typer.Option(help="Frames in each, any number.")] = 16, seed: Annotated[int, typer.Option(
-                 help="Seed of the draws.")] = 0, source: Annotated[str, typer.Option("--from", help="aggregate: an identity and a "
-                 "movement from what training clips left behind; prior: the priors alone, as in the paper.")] = "aggregate",
+                 help="Seed of the draws.")] = 0, source: Annotated[str | None, typer.Option("--from", help="aggregate: an identity and "
+                 "a movement from what training clips left behind (default, where the model keeps it); prior: the priors alone.")] = None,
              fps: Fps = 12, scale: Scale = 2) -> None:  # fmt: skip
     """Draw new clips, of any length."""
     from stillmotion.models.files import load

@@ -93,6 +93,11 @@ class Remembers(ABC):
     def remember(self, codes: Codes) -> None:
         """Keeps the posteriors of these clips (as many as the model has room for) as a part of its weights."""
 
+    @property
+    @abstractmethod
+    def remembers(self) -> bool:
+        """Whether there is anything to draw from."""
+
     @abstractmethod
     def recombine(self, count: int, steps: int, generator: torch.Generator) -> Codes:
         """Codes of `count` new clips of `steps` frames: an identity and a movement, drawn apart from what is remembered."""

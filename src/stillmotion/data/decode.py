@@ -185,12 +185,19 @@ def _gif_moments(path: Path, spec: FrameSpec, notes: list[str]) -> Iterator[Mome
                 yield time, partial(_same, pixels)
                 time += image.info.get("duration", 100) / 1000
     except EOFError:
-        if not path.read_bytes().rstrip(b"\0").endswith(b";"):
+        if not _tail(path).rstrip(b"\0").endswith(b";"):
             notes.append(f"truncated after {index} frames")
     except FileRefused:
         raise
     except BROKEN_PICTURE as error:
         notes.append(f"damaged: {error}")
+
+
+def _tail(path: Path) -> bytes:
+    """The last bytes of a file, where a whole gif has its end mark."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 1024))
+        return file.read()
 
 
 def _same(pixels: Pixels) -> Pixels:

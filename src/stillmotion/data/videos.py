@@ -21,6 +21,9 @@ from stillmotion.data.roots import data_root
 from stillmotion.data.shards import Prepared, Refusal, Source, prepare
 from stillmotion.data.windows import HoldOut, Window, plan
 
+MOST_FRAMES = 20_000
+"""Frames of one clip that are taken into memory as floats: at 64 x 64 pixels in colour about 1 GB."""
+
 
 @dataclass(frozen=True)
 class VideoFolder:
@@ -156,6 +159,9 @@ def read_clip(
         seen += len(piece)
         if end is not None and seen >= end:
             break
+        if seen - start > MOST_FRAMES:
+            remedy = "Use a part of it: --start and --frames."
+            raise UserError(f"a clip of at most {MOST_FRAMES:,} frames to hold in memory", f"{path}, which has more", remedy)
     frames = np.concatenate(pieces)
     if len(frames) < least:
         wanted = "two frames or more" if least > 1 else "a frame or more"

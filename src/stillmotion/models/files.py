@@ -44,7 +44,7 @@ def build(name: str, options: dict[str, Any], seed: int) -> Model:
     except ValidationError as error:
         raise UserError(f"options of {name}", _first(error), f"See docs/models/{name}.md for all of them.") from error
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the GPUs too
         model: Model = kind(config)
     return model
 

@@ -59,7 +59,7 @@ class VDSMConfig(BaseModel):
     pose: Count = 30
     dynamic: Count = 50
     encoder_channels: tuple[Count, ...] = (32, 32, 64, 64, 256)
-    encoder_slope: float = 0.2
+    encoder_slope: Annotated[float, Ge(0)] = 0.2
     decoder_channels: tuple[Count, ...] = (512, 256, 128, 64)
     rnn_layers: Count = 3
     rnn_size: Count = 512
@@ -89,7 +89,8 @@ class VDSMConfig(BaseModel):
     def as_released(cls, **changes: object) -> VDSMConfig:
         """The quirks of the released code that are worth keeping, all at once (D2, D5, D6, D9; the priors of section 1.4)."""
         quirks = {
-            "encoder_slope": 1.0, "average": "codes", "dynamic_prior": "released", "prior_scale": "deviation", "transition_hidden": 512,
+            "encoder_slope": 1.0, "average": "codes", "dynamic_prior": "released", "prior_scale": "deviation",
+            "transition_hidden": changes.get("rnn_size", 512),
         }
         return cls.model_validate(quirks | changes)
 
@@ -142,9 +143,10 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts):
         f_s = [*self.static_mean.parameters(), *self.static_scale.parameters()]
         heads = [*self.pose_head.parameters(), *self.static_head.parameters(), *f_s]
         frames = [*self.encoder.parameters(), *self.static_hidden.parameters()]
-        modules = (self.sequence_encoder, self.dynamic_head, self.sequence_decoder, self.combiner, self.transition, self.flows)
+        modules = (self.sequence_encoder, self.dynamic_head, self.sequence_decoder, self.combiner, self.transition)
         sequence = [self.start, *(parameter for module in modules for parameter in module.parameters())]
-        return {"encoder": frames, "decoder": list(self.decoder.parameters()), "heads": heads, "f_s": f_s, "sequence": sequence}
+        decoder, flows = list(self.decoder.parameters()), list(self.flows.parameters())
+        return {"encoder": frames, "decoder": decoder, "heads": heads, "f_s": f_s, "sequence": sequence, "flows": flows}
 
     def pose_loss(self, clips: Clips, weights: Mapping[str, float], generator: torch.Generator | None) -> Terms:
         """Stage one (equation 7): a group of frames that share an identity, each with a pose of its own, N(0, 1) a priori.
@@ -287,7 +289,7 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts):
             dynamic = self._dynamic(poses.mean, clips.mask, None)
             d = dynamic.sample(generator)
             path, _, posterior = self._path(d, clips.mask.shape[1], generator)
-        return Codes(static.sample(generator), d, path, clips.mask, static, dynamic, posterior)
+        return Codes(static.sample(generator), d, path, clips.mask, static, dynamic, None if self.flows else posterior)
 
     def encode_frames(self, clips: Clips, generator: torch.Generator | None = None) -> Codes:
         static, poses = self._read(clips)
@@ -310,9 +312,13 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts):
         for memory, posterior in ((self.identities, codes.static_posterior), (self.movements, codes.dynamic_posterior)):
             memory.copy_(torch.stack([posterior.mean[pick], posterior.scale[pick]]))
 
+    @property
+    def remembers(self) -> bool:
+        return bool(self.identities.any())
+
     def recombine(self, count: int, steps: int, generator: torch.Generator) -> Codes:
         """s and d from the aggregate posterior of the remembered clips, each on its own; the path as the posterior draws it from d."""
-        if not self.identities.any():
+        if not self.remembers:
             raise UserError("a model that remembers training clips", "one that does not", "Call remember first.")
         s, d = (
             Gaussian(*memory[:, torch.randint(MEMORY, (count,), generator=generator, device=generator.device)]).sample(generator)
@@ -327,7 +333,8 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts):
             raise UserError("codes of whole clips", "codes without a dynamic part", "Use encode, not encode_frames.")
         path, _, posterior = self._path(codes.dynamic, steps, generator)
         mask = torch.ones(path.shape[:2], dtype=torch.bool, device=path.device)
-        return Codes(codes.static, codes.dynamic, path, mask, codes.static_posterior, codes.dynamic_posterior, posterior)
+        bent = None if self.flows else posterior  # flows leave no Gaussian to tell
+        return Codes(codes.static, codes.dynamic, path, mask, codes.static_posterior, codes.dynamic_posterior, bent)
 
 
 def _masked(per_frame: Tensor, mask: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -29,6 +31,6 @@ class AutoregressiveFlow(nn.Module):
         hidden = F.elu(F.linear(z, self.first.weight * self.get_buffer("mask_in"), self.first.bias))
         shift, raw = F.linear(hidden, self.second.weight * self.get_buffer("mask_out"), self.second.bias).chunk(2, -1)
         # twice a sigmoid: bounded, so that a long path of flows cannot explode, and 1 at the start
-        log_scale = F.logsigmoid(raw) + torch.log(torch.tensor(2.0))
+        log_scale = F.logsigmoid(raw) + math.log(2)
         bent = z * log_scale.exp() + shift
         return bent.flip(-1) if self.backwards else bent, log_scale.sum(-1)

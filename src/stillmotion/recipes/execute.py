@@ -48,7 +48,7 @@ def start(run: Run, folder: Path, *, command: str, show: bool = True) -> Path:
 
 
 def resume(folder: Path, *, show: bool = True, on_nan: str | None = None) -> Path:
-    """Carries a stopped run to its end, from its last checkpoint on; a finished one is left as it is."""
+    """Carries a stopped run to its end, from its last checkpoint on; of a finished one only model and figures are written again."""
     run = read_run(folder)
     if on_nan is not None:
         run = override(run, {"on_nan": on_nan})
@@ -59,7 +59,10 @@ def resume(folder: Path, *, show: bool = True, on_nan: str | None = None) -> Pat
 def _trainer(run: Run, data: Splits, folder: Path, device: torch.device, show: bool) -> Trainer:
     model = files.build(run.model.name, run.model.options, run.seed).to(device)
     _check_frames(model, data.train)
-    return Trainer(model, run, _resident(data.train, device), _resident(data.validation, device), folder, show=show)
+    train = _resident(data.train, device)
+    shared = data.validation.frames is data.train.frames
+    held = replace(data.validation, frames=train.frames) if shared else _resident(data.validation, device)
+    return Trainer(model, run, train, held, folder, show=show)
 
 
 def _carry_out(trainer: Trainer, data: Splits) -> Path:

@@ -88,16 +88,18 @@ def _probes(model: Model, train: ClipSet, held: ClipSet, seed: int) -> Iterator[
 
 
 def _pendula(model: Model, clips: ClipSet, seed: int) -> Iterator[tuple[str, Figure]]:
-    """Swapped pairs judged from pixels: the colour must be that of the identity, the frequency that of the motion."""
+    """Swapped pairs that differ in both factors, judged from pixels: the colour must be the identity's, the frequency the motion's."""
     from stillmotion.data.pendula import read_colour, read_frequency, read_speed
 
-    generator = torch.Generator().manual_seed(seed)
-    identity, motion = (torch.randint(len(clips), (SWAPS,), generator=generator) for _ in range(2))
+    colour, speed = clips.labels["colour"], clips.labels["speed"]
+    differ = ((colour[:, None] != colour) & (speed[:, None] != speed)).nonzero()
+    pick = torch.randint(len(differ), (SWAPS,), generator=torch.Generator().manual_seed(seed))
+    identity, motion = differ[pick].unbind(1)
     codes = encode(model, clips)
     swapped = swap(model, codes[identity], codes[motion])
     truth = read_frequency(clips.clips(motion).frames)
-    yield "swap_static_accuracy", proportion(read_colour(swapped) == clips.labels["colour"][identity])
-    yield "swap_action_accuracy", proportion(read_speed(swapped) == clips.labels["speed"][motion])
+    yield "swap_static_accuracy", proportion(read_colour(swapped) == colour[identity])
+    yield "swap_action_accuracy", proportion(read_speed(swapped) == speed[motion])
     yield "swap_frequency_within_5_percent", proportion((read_frequency(swapped) / truth - 1).abs() < 0.05)
 
 
@@ -123,7 +125,7 @@ def _borders(model: Model, clips: ClipSet) -> Iterator[tuple[str, Figure]]:
     hit = torch.cat(hits)
     yield "swap_border", proportion(hit)
     for factor, labels in chosen.labels.items():
-        differ = labels[pairs[:, 0]] != labels[pairs[:, 1]]
+        differ = (labels[pairs[:, 0]] != labels[pairs[:, 1]]) & (labels[pairs] >= 0).all(1)
         if differ.any():
             yield f"swap_border_{factor}", proportion(hit[differ])
 

@@ -16,12 +16,13 @@ from markupsafe import Markup
 from torch import Tensor
 
 from stillmotion import __version__
-from stillmotion.core.abilities import Encodes, Remembers
+from stillmotion.core.abilities import Encodes
 from stillmotion.core.errors import MissingAbility
 from stillmotion.data.base import ClipSet
 from stillmotion.data.write import draft
 from stillmotion.report import animations, curves, figures, maps
 from stillmotion.report.folder import Finished, open_run, read_results
+from stillmotion.tasks.clips import default_source
 from stillmotion.tasks.codes import encode
 
 PAGE = "report.html"
@@ -58,7 +59,8 @@ def write_animations(folder: Path) -> list[Path]:
         return animations.write_gif(grid, path, fps, header=real, side=real)
 
     def generated(path: Path) -> Path:
-        return animations.write_gif(animations.new_clips(finished, animations.NEW_ROWS, finished.steps, _source(finished)), path, fps)
+        new = animations.new_clips(finished, animations.NEW_ROWS, finished.steps, default_source(finished.model))
+        return animations.write_gif(new, path, fps)
 
     written = [_or_word(partial(make, folder / f"{make.__name__}.gif")) for make in (reconstruction, swap, generated)]
     return [path for path in written if isinstance(path, Path)]
@@ -137,7 +139,7 @@ def _reconstruction(finished: Finished, clips: ClipSet) -> dict[str, Any]:
 
 def _generated(finished: Finished) -> dict[str, Any]:
     fps = animations.rate(finished)
-    source = _source(finished)
+    source = default_source(finished.model)
     short = animations.new_clips(finished, 1, finished.steps, source)
     steps = short.shape[2]
     shown = {"short": animations.picture(short, fps), "steps": steps, "whole": steps == finished.steps, "long": None, "prior": None}
@@ -148,9 +150,6 @@ def _generated(finished: Finished) -> dict[str, Any]:
     return shown | {"long_steps": animations.LONG, "source": source}
 
 
-def _source(finished: Finished) -> str:
-    """Where new clips are drawn from: the aggregate posterior where the model keeps one."""
-    return "aggregate" if isinstance(finished.model, Remembers) else "prior"
 
 
 def _maps(finished: Finished, clips: ClipSet) -> dict[str, Any]:
@@ -189,8 +188,9 @@ def _help(finished: Finished) -> str:
 
 
 def _grouped_by(finished: Finished) -> str:
-    """The labels by which training grouped clips, the only way in which it may see any."""
-    return " and ".join(dict.fromkeys(stage.feed.group_by for stage in finished.run.stages if stage.feed.group_by))
+    """The labels by which training grouped clips, the only way in which it may see any; which clip a frame is of is no label."""
+    factors = (stage.feed.group_by for stage in finished.run.stages)
+    return " and ".join(dict.fromkeys(factor for factor in factors if factor and factor != "clip"))
 
 
 def _duration(finished: Finished) -> str:

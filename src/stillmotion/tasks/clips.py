@@ -41,11 +41,13 @@ def swap_grid(model: nn.Module, codes: list[Codes]) -> Tensor:
     return torch.stack(rows)
 
 
-def generate(model: nn.Module, count: int, steps: int, seed: int, *, source: str = "prior") -> Tensor:
+def generate(model: nn.Module, count: int, steps: int, seed: int, *, source: str | None = None) -> Tensor:
     """New clips, (count, steps, C, H, W), of any number of steps.
 
-    source: "prior", or "aggregate", the aggregate posterior of training clips. Raises MissingAbility.
+    source: "prior", or "aggregate", the aggregate posterior of training clips; by default that where the model keeps one. Raises
+    MissingAbility.
     """
+    source = source or default_source(model)
     if source not in SOURCES:
         raise UserError(f"a source of {' or '.join(SOURCES)}", repr(source))
     if count < 1 or steps < 1:
@@ -56,6 +58,11 @@ def generate(model: nn.Module, count: int, steps: int, seed: int, *, source: str
         draw = require(model, Generates).generate if source == "prior" else require(model, Remembers).recombine
         codes = draw(count, steps, generator)
     return decode(model, codes)
+
+
+def default_source(model: nn.Module) -> str:
+    """Where new clips are drawn from unless someone says otherwise."""
+    return "aggregate" if isinstance(model, Remembers) and model.remembers else "prior"
 
 
 def codes_of(model: nn.Module, clips: list[Clips], steps: int, *, poses: bool = False) -> list[Codes]:

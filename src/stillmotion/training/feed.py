@@ -49,7 +49,8 @@ class Batches:
 
 def _partners(data: ClipSet, factor: str) -> tuple[Tensor, Tensor, Tensor]:
     """Clips sorted by class, and for each clip the place where its class begins and its size."""
-    known = {**({"clip": data.source} if data.source is not None else {}), **data.labels}
+    # last, so that a label which happens to be called clip is not taken for it
+    known = {**data.labels, **({"clip": data.source} if data.source is not None else {})}
     if factor not in known:
         names = ", ".join(known) or "none"
         raise UserError("a factor of the data to group by", repr(factor), f"This data has {names}; name factors with --pattern.")

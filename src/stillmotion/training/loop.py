@@ -234,7 +234,7 @@ class Trainer:
         """Ctrl-C and SIGTERM end the run after the step at hand, saved. A second Ctrl-C ends it at once."""
 
         def ask(number: int, frame: object) -> None:
-            if self._stop:
+            if self._stop and number == signal.SIGINT:
                 raise KeyboardInterrupt
             self._stop = True
 

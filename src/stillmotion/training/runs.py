@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from inspect import signature
 from pathlib import Path
 
 from stillmotion.core.errors import FileRefused, UserError
@@ -30,11 +31,12 @@ def load_data(run: Run, *, show: bool = True) -> Splits:
     """The data of a run. Raises UserError for options that the data set does not have."""
     load = resolve(DATA, run.data.name)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("default" if show else "ignore")
-            splits: Splits = load(**run.data.options)
+        signature(load).bind(**run.data.options)
     except TypeError as error:
         raise UserError(f"options of the data set {run.data.name}", str(error), "See docs/data.md.") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("default" if show else "ignore")
+        splits: Splits = load(**run.data.options)
     return splits
 
 
