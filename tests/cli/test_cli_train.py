@@ -213,14 +213,14 @@ def raising(error: BaseException, folder: Path | None = None) -> object:
     return start
 
 
-@pytest.mark.parametrize("error", [Interrupted(), KeyboardInterrupt()])
+@pytest.mark.parametrize(("error", "how"), [(Interrupted(), "stopped and saved"), (KeyboardInterrupt(), "stopped")])
 def test_an_interrupted_run_says_how_to_go_on(
-    error: BaseException, tmp_path: Path, stillmotion: Stillmotion, monkeypatch: pytest.MonkeyPatch
+    error: BaseException, how: str, tmp_path: Path, stillmotion: Stillmotion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "my run"
     monkeypatch.setattr(execute, "start", raising(error, folder))
     result = stillmotion("train", "pendula", "-o", folder)
-    assert (result.code, result.err) == (130, f"stopped and saved; go on with  stillmotion resume '{folder}'\n")
+    assert (result.code, result.err) == (130, f"{how}; go on with  stillmotion resume '{folder}'\n")
     monkeypatch.setattr(execute, "start", raising(error))
     result = stillmotion("train", "pendula", "-o", tmp_path / "other")
     assert (result.code, result.err) == (130, "stopped before the training began\n")

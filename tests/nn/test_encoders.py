@@ -85,7 +85,7 @@ def test_a_wrong_number_of_channels_is_refused() -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 4, 12, 63, 65])
 def test_sizes_that_do_not_double_from_4_are_refused(size: int) -> None:
-    with pytest.raises(UserError, match=f"a power of two from 8 up, got {size}. Choose --size 64"):
+    with pytest.raises(UserError, match=f"a power of two from 8 up, got {size}. Choose 64"):
         doublings(size)
 
 

@@ -96,10 +96,10 @@ def test_a_strip_has_real_and_made_frames_by_turns() -> None:
 
 
 def test_new_clips_are_those_of_the_seed_and_cut_to_what_can_be_watched(finished: Finished) -> None:
-    first, again = (new_clips(finished, 1, 9) for _ in range(2))
+    first, again = (new_clips(finished, 1, 9, "prior") for _ in range(2))
     assert first.shape == (1, animations.COLUMNS, 9, 3, 16, 16)
     torch.testing.assert_close(first, again)
-    assert new_clips(finished, 1, 60).shape[2] == animations.MOST_FRAMES
+    assert new_clips(finished, 1, 60, "prior").shape[2] == animations.MOST_FRAMES
 
 
 def test_a_gif_is_enlarged_for_viewing(tmp_path: Path) -> None:

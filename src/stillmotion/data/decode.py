@@ -25,14 +25,15 @@ UNDERSTOOD = "mp4, mov, webm, mkv, avi, gif, npy, npz, and folders of numbered p
 CONVERT = "Convert it, for example with: ffmpeg -i IN OUT.mp4"
 
 
-def read_frames(path: Path, spec: FrameSpec, notes: list[str] | None = None) -> Iterator[Pixels]:
+def read_frames(path: Path, spec: FrameSpec, notes: list[str] | None = None, *, least: int = 2) -> Iterator[Pixels]:
     """Yields the kept frames in pieces (n, C, size, size) of a few megabytes each.
 
-    path: a video, gif, npy or npz file, or a folder of pictures. notes: receives what is odd but no reason to refuse.
+    path: a video, gif, npy or npz file, or a folder of pictures. notes: receives what is odd but no reason to refuse. least: frames
+    there must be; with 1, a single picture will do.
     Raises FileRefused, with the file, the reason and the remedy, also after the first pieces where the reason shows late.
     """
     try:
-        yield from _pieces(path, spec, [] if notes is None else notes)
+        yield from _pieces(path, spec, [] if notes is None else notes, least)
     except FileRefused:
         raise
     # Decoders of files from anywhere fail in more ways than can be listed, and one bad file must never end a run.
@@ -40,11 +41,11 @@ def read_frames(path: Path, spec: FrameSpec, notes: list[str] | None = None) -> 
         raise refuse(path, f"cannot be decoded ({type(error).__name__}: {error})", "Copy or export it again.") from error
 
 
-def _pieces(path: Path, spec: FrameSpec, notes: list[str]) -> Iterator[Pixels]:
+def _pieces(path: Path, spec: FrameSpec, notes: list[str], least: int) -> Iterator[Pixels]:
     count, piece = 0, []
     # At least two, so that a clip of one frame is refused before anything of it is handed out.
     room = max(2, CHUNK_BYTES // int(np.prod(spec.frame_shape)))
-    for frame in select(_moments(path, spec, notes), spec, notes):
+    for frame in select(_moments(path, spec, notes, least), spec, notes):
         count += 1
         if count > spec.max_frames:
             raise refuse(path, f"more than {spec.max_frames:,} frames", "Cut it, or keep fewer with a stride or a lower rate.")
@@ -52,7 +53,7 @@ def _pieces(path: Path, spec: FrameSpec, notes: list[str]) -> Iterator[Pixels]:
         if len(piece) == room:
             yield np.stack(piece)
             piece = []
-    if count < 2:
+    if count < least:
         raise _too_short(path, count, spec, notes)
     if piece:
         yield np.stack(piece)
@@ -80,7 +81,7 @@ def kind_of(path: Path) -> str:
     return next((kind for start, kind in starts.items() if head.startswith(start)), "")
 
 
-def _moments(path: Path, spec: FrameSpec, notes: list[str]) -> Iterator[Moment]:
+def _moments(path: Path, spec: FrameSpec, notes: list[str], least: int) -> Iterator[Moment]:
     try:
         if path.is_dir():
             return _picture_moments(path, spec, notes)
@@ -97,6 +98,8 @@ def _moments(path: Path, spec: FrameSpec, notes: list[str]) -> Iterator[Moment]:
         return _gif_moments(path, spec, notes)
     if kind in ("mov", "matroska", "avi"):
         return _video_moments(path, kind, spec, notes)
+    if kind == "picture" and least < 2:
+        return _still(path, spec, notes)
     if kind == "picture":
         raise refuse(path, "a single still picture", "Put the pictures of one clip, numbered, into a folder of their own.")
     if kind == "sound":
@@ -198,6 +201,12 @@ def _tail(path: Path) -> bytes:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 1024))
         return file.read()
+
+
+def _still(path: Path, spec: FrameSpec, notes: list[str]) -> Iterator[Moment]:
+    pixels = _picture(path, spec, notes.append)
+    if pixels is not None:
+        yield None, partial(_same, pixels)
 
 
 def _same(pixels: Pixels) -> Pixels:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from stillmotion.core.clips import Clips
-from stillmotion.core.errors import FileRefused, UserError
+from stillmotion.core.errors import UserError
 from stillmotion.data.base import ClipSet, Splits
-from stillmotion.data.decode import _moments, _picture, kind_of, read_frames
-from stillmotion.data.fitting import Fit, FrameSpec, Moment, Pixels, refuse, select
+from stillmotion.data.decode import read_frames
+from stillmotion.data.fitting import Fit, FrameSpec
 from stillmotion.data.labels import Labels, label
 from stillmotion.data.progress import Progress
 from stillmotion.data.roots import data_root
@@ -154,7 +154,7 @@ def read_clip(
         remedy = "Single frames have poses alone: read those (--poses)." if steps == 1 else ""
         raise UserError(f"{least} frames or more from frame 0 or a later one on", f"{steps} frames from frame {start} on", remedy)
     pieces, seen, end = [], 0, None if steps is None else start + steps
-    for piece in read_frames(Path(path), spec or FrameSpec()) if least > 1 else _single_frames(Path(path), spec or FrameSpec()):
+    for piece in read_frames(Path(path), spec or FrameSpec(), least=least):
         pieces.append(piece[max(0, start - seen) : None if end is None else max(0, end - seen)])
         seen += len(piece)
         if end is not None and seen >= end:
@@ -167,27 +167,3 @@ def read_clip(
         wanted = "two frames or more" if least > 1 else "a frame or more"
         raise UserError(f"{wanted} from frame {start} on", f"{path}, which has {seen} frames", "Start earlier.")
     return Clips.of(torch.from_numpy(frames))
-
-
-def _single_frames(path: Path, spec: FrameSpec) -> Iterator[Pixels]:
-    """The kept frames (1, C, size, size) one by one, of a picture or a clip of any length."""
-    notes: list[str] = []
-    moments = _picture_alone(path, spec, notes) if path.is_file() and kind_of(path) == "picture" else _moments(path, spec, notes)
-    none = True
-    try:
-        for frame in select(moments, spec, notes):
-            none = False
-            yield frame()[None]
-    except FileRefused:
-        raise
-    # as in read_frames: decoders of files from anywhere fail in more ways than can be listed
-    except Exception as error:
-        raise refuse(path, f"cannot be decoded ({type(error).__name__}: {error})", "Copy or export it again.") from error
-    if none:
-        raise refuse(path, "; ".join(["no frame can be decoded", *notes]), "Copy or export it again.")
-
-
-def _picture_alone(path: Path, spec: FrameSpec, notes: list[str]) -> Iterator[Moment]:
-    pixels = _picture(path, spec, notes.append)
-    if pixels is not None:
-        yield None, lambda: pixels

@@ -61,7 +61,6 @@ def swaps(finished: Finished, clips: ClipSet) -> tuple[Tensor, Tensor]:
 
 def new_clips(finished: Finished, rows: int, steps: int, source: str) -> Tensor:
     """Clips drawn from the priors or from the aggregate posterior, (rows, COLUMNS, T, C, H, W). Raises MissingAbility."""
-    require(finished.model, Decodes)
     drawn = tasks.generate(finished.model, rows * COLUMNS, steps, finished.run.seed, source=source)
     return _short(drawn.view(rows, COLUMNS, *drawn.shape[1:]), 2)
 

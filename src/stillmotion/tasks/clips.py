@@ -52,10 +52,9 @@ def generate(model: nn.Module, count: int, steps: int, seed: int, *, source: str
         raise UserError(f"a source of {' or '.join(SOURCES)}", repr(source))
     if count < 1 or steps < 1:
         raise UserError("at least one clip of at least one frame", f"{count} clips of {steps} frames")
-    device = next(model.parameters()).device
-    generator = torch.Generator(device).manual_seed(seed)
+    draw = require(model, Generates).generate if source == "prior" else require(model, Remembers).recombine
+    generator = torch.Generator(next(model.parameters()).device).manual_seed(seed)
     with torch.inference_mode():
-        draw = require(model, Generates).generate if source == "prior" else require(model, Remembers).recombine
         codes = draw(count, steps, generator)
     return decode(model, codes)
 
