@@ -85,4 +85,5 @@ def test_quick_prints_one_json_object_last(capsys: pytest.CaptureFixture[str]) -
     assert figures["ratio"] == pytest.approx(figures["baseline_seconds"] / figures["seconds"], rel=0.05)
     assert figures["frames_per_second"] == pytest.approx(12 / figures["seconds"], rel=0.05)
     assert figures["peak_mb"] > 50
-    assert {"ratio_sequence", "baseline_peak_mb", "threads", "precision", "torch"} <= figures.keys()
+    assert {"ratio_sequence", "ratio_memory_kept", "ratio_memory_kept_sequence"} <= figures.keys()
+    assert {"baseline_peak_mb", "threads", "precision", "torch"} <= figures.keys()
