@@ -57,6 +57,16 @@ def tiny_run(steps: int = 4, batch: int = 3, **changes: Any) -> Run:
     return Run.model_validate(run.model_dump() | changes)
 
 
+def three_stage_run(steps: int = 3, batch: int = 2) -> Run:
+    """The stages of a shipped recipe, with flows: the middle one reaches fewer parameters than the last."""
+    run = tiny_run(steps, batch)
+    first, last = run.stages
+    middle = Stage(name="paths", objective="paths", trains=("sequence",), steps=steps, clip_norm=1000, feed=Feed(batch=batch))
+    last = last.model_copy(update={"trains": ("heads", "sequence", "flows")})
+    model = Part(name="vdsm", options=OPTIONS | {"posterior": "iaf"})
+    return run.model_copy(update={"stages": (first, middle, last), "model": model})
+
+
 def trainer(folder: Path, run: Run, *, validation: ClipSet | None = None, train: ClipSet | None = None) -> Trainer:
     """A trainer with a new model, as after the start of a process."""
     model = files.build(run.model.name, run.model.options, run.seed)

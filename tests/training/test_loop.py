@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from oracles.tiny_runs import OFTEN, disturb, kept, kept_step, rows, same, tiny_clips, tiny_run, trainer
+from oracles.tiny_runs import OFTEN, disturb, kept, kept_step, rows, same, three_stage_run, tiny_clips, tiny_run, trainer
 from stillmotion.core.errors import NotFinite, UserError
 from stillmotion.core.terms import Terms
 from stillmotion.data.base import ClipSet
@@ -81,6 +81,19 @@ def nan_gradient(module: nn.Module, terms: Terms) -> Terms:
 
 
 # resuming
+
+
+@pytest.mark.parametrize("step", [4, 6])
+def test_the_middle_stage_goes_on_to_the_last_bit_too(tmp_path: Path, step: int) -> None:
+    folder, undisturbed = tmp_path / "stopped", tmp_path / "undisturbed"
+    train(undisturbed, three_stage_run())
+    one = trainer(folder, three_stage_run(), validation=held())
+    disturb(one.model, step, ctrl_c)
+    with pytest.raises(Interrupted):
+        one.fit()
+    train(folder, three_stage_run())
+    assert same(kept(folder), kept(undisturbed))
+    assert rows(folder) == rows(undisturbed)
 
 
 @pytest.mark.parametrize("step", range(1, STEPS + 1))

@@ -14,7 +14,21 @@ import torch
 from torch import nn
 
 from oracles import tiny_runs
-from oracles.tiny_runs import OFTEN, announce, disturb, free_port, kept, kept_step, process, rows, same, tiny_clips, tiny_run, train_alone
+from oracles.tiny_runs import (
+    OFTEN,
+    announce,
+    disturb,
+    free_port,
+    kept,
+    kept_step,
+    process,
+    rows,
+    same,
+    three_stage_run,
+    tiny_clips,
+    tiny_run,
+    train_alone,
+)
 from stillmotion.core.terms import Terms
 from stillmotion.training import loop
 from stillmotion.training.loop import Interrupted
@@ -118,6 +132,11 @@ def test_two_processes_train_like_one_with_twice_the_batch(tmp_path: Path, alone
     assert together((tmp_path / "first", tmp_path / "second"), tiny_run(batch=2)) == [0, 0]
     assert_alike(tmp_path / "first", alone)
     assert not (tmp_path / "second").exists()
+
+
+def test_two_processes_train_the_stages_of_a_recipe(tmp_path: Path) -> None:
+    assert together((tmp_path, tmp_path / "second"), three_stage_run()) == [0, 0]
+    assert kept_step(tmp_path) == 9
 
 
 def test_a_signal_to_one_process_stops_both_at_one_step_and_both_go_on(tmp_path: Path, alone: Path) -> None:
