@@ -51,6 +51,7 @@ class Faded(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts):
 
     name = "faded"
     config_type = Nothing
+    schedules = ()
     frame_shape = (3, 8, 8)
 
     def __init__(self, config: BaseModel | None = None) -> None:

@@ -263,6 +263,7 @@ def test_only_the_groups_of_the_stage_change(tmp_path: Path, stage: int, groups:
     [
         ({"trains": ("heads", "feet")}, "'feet'"), ({"objective": "adversarial"}, "'adversarial'"),
         ({"feed": {"group_by": "person", "clips_per_group": 2}}, "'person'"),
+        ({"schedules": {"path_kll": {"points": [[0, 1]]}}}, "'path_kll'"),
     ],
 )
 def test_what_the_model_or_the_data_lack_is_refused_before_the_first_step(tmp_path: Path, change: dict[str, Any], match: str) -> None:

@@ -20,12 +20,13 @@ Objective = Callable[[Clips, Mapping[str, float], torch.Generator | None], Terms
 class Model(nn.Module, ABC):
     """A trainable model of sequences.
 
-    A subclass sets `name` (as registered), `config_type` (a pydantic model: everything needed to build it again), `config` and
-    `frame_shape` (C, H, W), the frames it takes.
+    A subclass sets `name` (as registered), `config_type` (a pydantic model: everything needed to build it again), `schedules`
+    (the names of the weights that its losses read), `config` and `frame_shape` (C, H, W), the frames it takes.
     """
 
     name: ClassVar[str]
     config_type: ClassVar[Any]
+    schedules: ClassVar[tuple[str, ...]]
     config: Any
     frame_shape: tuple[int, ...]
 

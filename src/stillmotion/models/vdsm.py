@@ -98,6 +98,7 @@ class VDSMConfig(BaseModel):
 class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts):
     name: ClassVar[str] = "vdsm"
     config_type: ClassVar[Any] = VDSMConfig
+    schedules: ClassVar[tuple[str, ...]] = ("temperature", "static_kl", "dynamic_kl", "path_kl", "path_match")
     identities: Tensor
     movements: Tensor
 

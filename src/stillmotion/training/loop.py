@@ -253,11 +253,15 @@ def _check_stages(model: Model, run: Run, train: ClipSet) -> None:
     """Raises UserError for a stage that names what the model or the data does not have, before hours are spent on the first."""
     groups, objectives = model.parameter_groups(), model.objectives()
     for stage in run.stages:
+        where = f"See stage {stage.name!r}."
         for name in stage.trains:
             if name not in groups:
-                raise UserError(f"parameter groups of {model.name}: {', '.join(groups)}", repr(name), f"See stage {stage.name!r}.")
+                raise UserError(f"parameter groups of {model.name}: {', '.join(groups)}", repr(name), where)
         if stage.objective not in objectives:
-            raise UserError(f"an objective of {model.name}: {', '.join(objectives)}", repr(stage.objective), f"See stage {stage.name!r}.")
+            raise UserError(f"an objective of {model.name}: {', '.join(objectives)}", repr(stage.objective), where)
+        for name in stage.schedules:
+            if name not in model.schedules:
+                raise UserError(f"a schedule that {model.name} reads: {', '.join(model.schedules)}", repr(name), where)
         Batches(train, stage.feed, seed=0)
 
 
