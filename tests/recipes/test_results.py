@@ -208,7 +208,7 @@ def test_pairs_before_the_same_wall_are_not_counted(folder: Path, tmp_path: Path
 
 def test_results_are_written_in_the_common_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "figures", lambda run, model, data: {"psnr": average(torch.ones(2))})
-    (tmp_path / "run.json").write_text(json.dumps({"command": "stillmotion train x"}))
+    (tmp_path / "run.json").write_text(json.dumps({"command": "stillmotion train x", "commit": None}))
     path = write_results(tmp_path, tiny_run(seed=4), GreyModel(), Splits(*[tiny_clips()] * 3), 90.0)  # type: ignore[arg-type]
     assert path == tmp_path / "results.json"
     written = json.loads(path.read_text())
@@ -221,7 +221,7 @@ def test_results_are_written_in_the_common_format(tmp_path: Path, monkeypatch: p
 
 def test_outside_a_checkout_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    assert results._commit() is None
+    assert results.commit() is None
 
 
 def test_the_machine_is_told_by_cores_gpu_and_versions() -> None:

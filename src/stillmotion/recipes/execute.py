@@ -15,7 +15,7 @@ from stillmotion.data.base import ClipSet, Splits
 from stillmotion.data.fitting import FrameSpec
 from stillmotion.models import files
 from stillmotion.recipes.override import override
-from stillmotion.recipes.results import write_results
+from stillmotion.recipes.results import commit, write_results
 from stillmotion.tasks.codes import encode
 from stillmotion.training.checkpoints import write_text
 from stillmotion.training.loop import Trainer
@@ -43,7 +43,7 @@ def start(run: Run, folder: Path, *, command: str, show: bool = True) -> Path:
     wait_for_all(device)  # until they too have seen that there was no run
     if trainer.processes.rank == 0:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / RUN_FILE, json.dumps({"command": command, "run": run.model_dump(mode="json")}, indent=1))
+        write_text(folder / RUN_FILE, json.dumps({"command": command, "commit": commit(), "run": run.model_dump(mode="json")}, indent=1))
     return _carry_out(trainer, data)
 
 

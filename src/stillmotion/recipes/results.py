@@ -35,9 +35,10 @@ Figure = dict[str, Any]
 
 def write_results(folder: Path, run: Run, model: Model, data: Splits, seconds: float) -> Path:
     """Computes the figures that the data allows, on clips that were not trained on, and writes them with how they came about."""
-    command = json.loads((folder / "run.json").read_text(encoding="utf-8"))["command"]
+    begun = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     results = {
-        "recipe": run.recipe, "command": command, "commit": _commit(), "minutes": round(seconds / 60, 2), "machine": machine(),
+        "recipe": run.recipe, "command": begun["command"], "commit": begun["commit"],
+        "minutes": round(seconds / 60, 2), "machine": machine(),
         "seeds": [run.seed], "judge": None, "figures": figures(run, model, data),
     }
     write_text(folder / RESULTS, json.dumps(results, indent=1))
@@ -163,7 +164,7 @@ def machine() -> dict[str, Any]:
     return {"cores": os.cpu_count(), "gpu": gpu, "versions": versions}
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """The commit of the checkout that runs, None outside one."""
     command: Sequence[str] = ("git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD")
     try:
