@@ -105,7 +105,7 @@ def test_other_content_under_the_name_of_a_video(tmp_path: Path, content: bytes)
 def test_junk_behind_a_true_beginning(tmp_path: Path, kind: str) -> None:
     head = write_av(tmp_path / f"clip.{kind}", ramp()).read_bytes()[:60]
     (tmp_path / f"junk.{kind}").write_bytes(head + np.random.default_rng(0).bytes(4000))
-    refusal(tmp_path / f"junk.{kind}")
+    assert f"junk.{kind}" in refusal(tmp_path / f"junk.{kind}")
 
 
 def test_truncated_before_the_index(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ Vowels, Camgoz and Bowden, CVPR 2021. Legend, paper's letters to names here:
 Story: p(s) p(d) p(z_1) prod_t p(z_t | z_{t-1}, d) prod_t p(x_t | z_t, s), where the decoder of x_t is a blend of N_s experts in the
 shares s_hat. Inference: q(s | x) q(d | x) q(z_1 | x, d) prod_t q(z_t | z_{t-1}, x, d), all diagonal Gaussians.
 Stage one (`poses`) learns s and a free pose of each frame; stage two (`sequence`) freezes the frame encoder and the decoder but for the
-heads of s and z, and learns d and the dynamics. Departures from the paper and from its released code are remarked where they happen,
+heads of s and z, and learns d and the dynamics. Between them `paths`, which is ours, teaches the sequence model the poses of stage one.
+Departures from the paper and from its released code are remarked where they happen,
 D1 to D25, and listed on the model's page (docs/models/vdsm.md).
 """
 

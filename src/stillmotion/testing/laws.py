@@ -27,7 +27,7 @@ A = TypeVar("A")
 
 LARGEST_ERROR = 0.6
 """Squared error of reconstructions after the lessons, relative to answering every clip with the mean clip."""
-SMALLEST_ACCURACY = 0.6
+SMALLEST_ACCURACY = 0.7
 """Share of swapped clips in the colour of their identity; chance is 0.25."""
 
 
