@@ -122,6 +122,15 @@ def test_direction_is_where_the_digit_sets_out_to(tmp_path: Path):
     assert part.classes["direction"][3] == "right and down"
 
 
+def test_the_direction_moves_and_the_digit_stays(tmp_path: Path):
+    fake_mnist(tmp_path)
+    splits = digits.load(root=tmp_path, clips=80, validation=4, test=4, steps=2)
+    assert [part.moving for part in splits] == [("direction",)] * 3
+    images, train = splits.train.labels["image"], splits.train.labels
+    varies = {name for name, value in train.items() if any(len(value[images == one].unique()) > 1 for one in images.unique())}
+    assert varies == {"direction"}, "what differs between the clips of one picture"
+
+
 def test_headings_and_digits_are_spread():
     part = digits.load(clips=400, validation=1, test=1, steps=1, source="sklearn").train
     assert part.labels["direction"].bincount().min() > 70

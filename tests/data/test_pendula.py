@@ -174,6 +174,17 @@ def test_load_is_deterministic_disjoint_and_labelled():
     assert (once.test.labels["speed"] * 7 + once.test.labels["colour"]).sort().values.tolist() == list(range(14))
 
 
+def test_the_speed_moves_and_the_colour_stays():
+    splits = pendula.load(clips=28, validation=14, test=14, steps=3, size=16)
+    assert [part.moving for part in splits] == [("speed",)] * 3
+    assert splits.train.subset(torch.tensor([1, 3])).moving == splits.train.spread(5).moving == ("speed",)
+    train = splits.train
+    mean = train.frames.view(28, 3, 3, -1).double().amax(3)  # the brightest of each channel, frame by frame
+    for colour in range(7):
+        seen = mean[train.labels["colour"] == colour].flatten(0, 1)
+        assert float(seen.std(0).max()) < 25, "each frame alone tells the colour"
+
+
 def test_a_set_made_with_the_same_seed_shares_nothing_with_a_loaded_one():
     made = pendula.make(14, steps=2, size=16, generator=seeded(3))
     loaded = pendula.load(clips=14, validation=1, test=1, steps=2, size=16, seed=3)

@@ -90,6 +90,13 @@ def test_labels_name_what_is_worn_and_done(sheets: Path):
         assert value.unique().tolist() == list(range(len(clips.classes[name])))
 
 
+def test_what_moves_is_what_differs_between_the_clips_of_one_character(sheets: Path):
+    clips = sprites.compose(sheets, (2, 2, 1, 2))
+    who = clips.labels["character"]
+    varies = {name for name, value in clips.labels.items() if any(len(value[who == one].unique()) > 1 for one in who.unique())}
+    assert set(clips.moving) == varies == {"action_direction", "action", "direction"}
+
+
 def test_blending_rounds_as_pillow_does_for_every_opacity():
     opacity, colour = np.meshgrid(np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8))
     for ground in (0, 1, 100, 254, 255):

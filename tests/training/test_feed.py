@@ -120,6 +120,49 @@ def test_labels_never_travel_with_a_batch() -> None:
     assert not batches(0).labels
 
 
+@pytest.mark.parametrize("frames", [None, 2])
+def test_a_labelled_feed_carries_the_labels_of_its_very_clips(frames: int | None) -> None:
+    kinds = [3, 1, 4, -1, 5, 9, 2]
+    batches = Batches(numbered([3, 4, 5, 6, 2, 1, 6], kinds), Feed(batch=4, labelled=True, frames=frames), 0)
+    for step in range(5):
+        clips = batches(step)
+        numbers = (clips.frames[:, 0, 0, 0, 0] * 255).round().long()
+        assert clips.labels["kind"].tolist() == [kinds[(number - 1) // 10] for number in numbers.tolist()]
+
+
+def test_labels_change_nothing_else_in_a_batch() -> None:
+    data = numbered([3, 4, 5, 6], [0, 1, 0, 1])
+    plain, told = Batches(data, Feed(batch=3), 1), Batches(data, Feed(batch=3, labelled=True), 1)
+    assert all(torch.equal(values(plain, step), values(told, step)) for step in range(6))
+
+
+def test_labels_of_two_processes_are_those_of_their_own_clips() -> None:
+    data = numbered([3] * 6, [5, 4, 3, 2, 1, 0])
+    alone = Batches(data, Feed(batch=4, labelled=True), 1)
+    ranks = [Batches(data, Feed(batch=2, labelled=True), 1, rank, 2) for rank in range(2)]
+    for step in range(4):
+        joined = torch.cat([rank(step).labels["kind"] for rank in ranks])
+        assert torch.equal(joined, alone(step).labels["kind"])
+
+
+def test_a_labelled_feed_of_clips_without_labels_has_none() -> None:
+    assert not Batches(numbered([3, 4]), Feed(batch=2, labelled=True), 0)(0).labels
+
+
+@pytest.mark.parametrize("feed", [{}, {"frames": 3}, {"group_by": "kind", "clips_per_group": 2, "frames": 7}])
+def test_controls_go_with_their_frames_and_true_states_stay_behind(feed: dict[str, object]) -> None:
+    data = numbered([3, 4, 6, 6, 2], [0, 0, 1, 1, 1])
+    number = data.frames[:, 0, 0].float()
+    data = replace(data, controls=torch.cat([number, -number], 1), states=number, state_names=("number",))
+    batches = Batches(data, Feed.model_validate({"batch": 3, **feed}), 2)
+    for step in range(6):
+        clips = batches(step)
+        assert clips.controls is not None
+        expected = (clips.frames[:, :, 0, 0, :] * 255).round()
+        torch.testing.assert_close(clips.controls, torch.cat([expected, -expected], 2))
+        assert not hasattr(clips, "states")
+
+
 @pytest.mark.parametrize(("kinds", "known"), [([0, 1], "kind"), (None, "none")])
 def test_an_unknown_factor_is_refused_with_those_that_there_are(kinds: list[int] | None, known: str) -> None:
     with pytest.raises(UserError, match=known):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pydantic import ValidationError
 
-from oracles.tiny_runs import tiny_run
-from stillmotion.training.settings import Feed, Run
+from oracles.tiny_runs import kept, tiny_run, trainer
+from stillmotion.training.settings import Feed, Run, Stage
 
 
 def changed(*path: str | int, value: Any) -> dict[str, Any]:
@@ -56,3 +58,35 @@ def test_groups_need_both_a_factor_and_a_number(settings: dict[str, Any]) -> Non
     with pytest.raises(ValidationError, match="need one another"):
         Feed(**settings)
     assert Feed(group_by="kind", clips_per_group=2).group_by == "kind"
+
+
+def test_labels_and_groups_exclude_one_another() -> None:
+    with pytest.raises(ValidationError, match="labelled and group_by exclude one another"):
+        Feed(labelled=True, group_by="kind", clips_per_group=2)
+    assert Feed(labelled=True).labelled
+    assert not Feed().labelled
+
+
+def test_betas_are_those_of_adam_unless_they_are_given() -> None:
+    assert Stage(name="one", steps=1).betas == (0.9, 0.999)
+    whole = changed("stages", 0, "betas", value=[0.5, 0.99])
+    assert Run.model_validate(json.loads(json.dumps(whole))).stages[0].betas == (0.5, 0.99)
+    for wrong in ([0.5], [0.5, 0.9, 0.99], "0.5"):
+        with pytest.raises(ValidationError, match="betas"):
+            Run.model_validate(changed("stages", 0, "betas", value=wrong))
+
+
+def test_betas_reach_the_optimiser(tmp_path: Path) -> None:
+    """After one step Adam's moments are (1 - beta) of the gradient and of its square."""
+    moments = []
+    for betas in ((0.9, 0.999), (0.5, 0.99)):
+        run = tiny_run(steps=1)
+        run = run.model_copy(update={"stages": (run.stages[0].model_copy(update={"betas": betas}),)})
+        folder = tmp_path / str(betas[0])
+        trainer(folder, run).fit()
+        moments.append({name: value for name, value in kept(folder).items() if name.startswith("adam/")})
+    for name, value in moments[0].items():
+        factor = {"exp_avg": 5.0, "exp_avg_sq": 10.0}.get(name.rsplit("/", 1)[-1])
+        if factor is not None:
+            torch.testing.assert_close(moments[1][name], factor * value, rtol=1e-4, atol=1e-12)
+    assert any(value.any() for value in moments[0].values())

@@ -50,13 +50,10 @@ FOR_FOLDERS = ("cache", "size", "fit", "grey", "stride", "fps", "steps", "patter
 @app.command("list")
 def list_sets(data_root: Root = None) -> None:
     """List the data sets, where each would be looked for, and whether it is there."""
-    from importlib import import_module
-
     from stillmotion.core.registry import DATA
 
     for name, target in DATA.items():
-        summary = (import_module(target.split(":")[0]).__doc__ or "").strip().splitlines()[0]
-        typer.echo(f"{name:<9} {summary}")
+        typer.echo(f"{name:<9} {_summary(target)}")
         typer.echo(f"{'':<9} {_whereabouts(name, data_root)}")
 
 
@@ -180,6 +177,15 @@ def _download(name: str, root: Path | None) -> None:
         typer.echo(f"{name} is computed and needs no data.")
     else:
         raise _no_such(name)
+
+
+def _summary(target: str) -> str:
+    """The first line of what a module says of itself; of the function, where a module has several sets and none is its `load`."""
+    from importlib import import_module
+
+    module, function = target.split(":")
+    about: Any = import_module(module)
+    return str((about if function == "load" else getattr(about, function)).__doc__).strip().splitlines()[0]
 
 
 def _whereabouts(name: str, root: Path | None) -> str:

@@ -1,4 +1,4 @@
-"""The registered models and data sets by name. Adding one is a line here; nothing is imported until it is asked for."""
+"""The registered models, judges and data sets by name. Adding one is a line here; nothing is imported until it is asked for."""
 
 from __future__ import annotations
 
@@ -12,10 +12,19 @@ MODELS: dict[str, str] = {
     "vdsm": "stillmotion.models.vdsm:VDSM",
 }
 
+JUDGES: dict[str, str] = {
+    "judge": "stillmotion.metrics.judge:Judge",
+}
+
 DATA: dict[str, str] = {
     "pendula": "stillmotion.data.pendula:load",
     "digits": "stillmotion.data.digits:load",
     "sprites": "stillmotion.data.sprites:load",
+    "box": "stillmotion.data.balls:box",
+    "gravity": "stillmotion.data.balls:gravity",
+    "polygon": "stillmotion.data.balls:polygon",
+    "pong": "stillmotion.data.pong:load",
+    "torque": "stillmotion.data.torque:load",
     "videos": "stillmotion.data.videos:load",
 }
 

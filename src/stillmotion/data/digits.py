@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -90,7 +91,7 @@ def _make(images: Tensor, digits: Tensor, pool: Tensor, count: int, steps: int, 
     velocity = torch.stack([speed * heading.cos(), speed * heading.sin()], 1)
     places = paths(width * chance[:2].T, velocity, width, steps).round().long()
     labels = {"digit": digits[image], "direction": (velocity > 0).long() @ torch.tensor([1, 2]), "image": image}
-    return ClipSet.whole(draw(images[image], places, size)[:, :, None], labels, CLASSES)
+    return ClipSet.whole(draw(images[image], places, size)[:, :, None], labels, CLASSES, moving=("direction",))
 
 
 def draw(images: Tensor, places: Tensor, size: int) -> Tensor:
@@ -108,7 +109,7 @@ def draw(images: Tensor, places: Tensor, size: int) -> Tensor:
 
 def _in_colour(clips: ClipSet) -> ClipSet:
     """The same clips with three equal channels, which share their memory."""
-    return ClipSet(clips.frames.expand(-1, 3, -1, -1), clips.starts, clips.lengths, clips.steps, clips.labels, clips.classes)
+    return replace(clips, frames=clips.frames.expand(-1, 3, -1, -1))
 
 
 # Images

@@ -84,7 +84,7 @@ def load(*, clips: int = 1400, validation: int = 280, test: int = 560, steps: in
 def make(clips: int, *, steps: int, size: int = 64, generator: torch.Generator) -> ClipSet:
     """A set of `clips` pendula of any length; `draw` with a generator in the same state tells the truth behind them."""
     swings = draw(clips, steps=steps, generator=generator)
-    return ClipSet.whole(render(swings, size), {"colour": swings.colour, "speed": swings.speed}, CLASSES)
+    return ClipSet.whole(render(swings, size), {"colour": swings.colour, "speed": swings.speed}, CLASSES, moving=("speed",))
 
 
 def draw(clips: int, *, steps: int, generator: torch.Generator) -> Swings:

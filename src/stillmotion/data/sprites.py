@@ -84,7 +84,8 @@ def compose(folder: Path, variants: tuple[int, int, int, int]) -> ClipSet:
     black = np.zeros((len(distinct), 3, CELL * CELL), np.uint8)
     for character, person in enumerate(_dress(black, layers)):
         np.take(person, place, axis=0, out=store[character])
-    return ClipSet.whole(torch.from_numpy(store).view(-1, STEPS, 3, CELL, CELL), _labels(variants), _classes(variants))
+    frames = torch.from_numpy(store).view(-1, STEPS, 3, CELL, CELL)
+    return ClipSet.whole(frames, _labels(variants), _classes(variants), moving=("action_direction", "action", "direction"))
 
 
 def cell_table() -> Tensor:

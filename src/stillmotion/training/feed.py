@@ -23,7 +23,7 @@ class Batches:
         self._permutation: tuple[int, Tensor] = (-1, torch.empty(0))
 
     def __call__(self, step: int) -> Clips:
-        """The clips of this process at `step`, on the device of the data. They carry no labels."""
+        """The clips of this process at `step`, on the device of the data. They carry no labels, unless the feed is `labelled`."""
         everyone = self.feed.batch * self.world
         anchors = torch.stack([self._at(step * everyone + k) for k in range(everyone)])
         generator = torch.Generator().manual_seed(seed_of(self.seed, "feed", step))
@@ -37,7 +37,9 @@ class Batches:
         mine = slice(self.rank * self.feed.batch, (self.rank + 1) * self.feed.batch)
         where, mask = where[mine], mask[mine]
         frames = self.data.pixels(where, mask)
-        return Clips(frames, mask.to(frames.device))
+        labels = {name: value[anchors[mine]] for name, value in self.data.labels.items()} if self.feed.labelled else {}
+        controls = self.data.controls_at(where, mask)
+        return Clips(frames, mask.to(frames.device), None if controls is None else controls.to(frames.device), labels)
 
     def _at(self, position: int) -> Tensor:
         turn, offset = divmod(position, len(self.data))

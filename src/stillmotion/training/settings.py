@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Lt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from stillmotion.training.schedules import Schedule
 
 Count = Annotated[int, Ge(1)]
+Share = Annotated[float, Ge(0), Lt(1)]
 
 
 class Settings(BaseModel):
@@ -21,18 +22,22 @@ class Feed(Settings):
 
     batch: groups per step and process. clips_per_group: how many clips of one class of the factor `group_by` are joined, frame after
     frame, to one group; without `group_by` a group is one clip. The factor `clip`, which needs no label, joins windows of one long
-    clip. frames: a random choice of that many frames of the group, in order; all of them by default.
+    clip. frames: a random choice of that many frames of the group, in order; all of them by default. labelled: batches carry the
+    labels of their clips; for judges, which are supervised, and for nothing else.
     """
 
     batch: Count = 20
     group_by: str | None = None
     clips_per_group: Count = 1
     frames: Count | None = None
+    labelled: bool = False
 
     @model_validator(mode="after")
     def _together(self) -> Feed:
         if (self.group_by is None) != (self.clips_per_group == 1):
             raise ValueError(f"group_by and clips_per_group above 1 need one another, got {self.group_by} and {self.clips_per_group}")
+        if self.labelled and self.group_by is not None:
+            raise ValueError("labels belong to single clips: labelled and group_by exclude one another")
         return self
 
 
@@ -44,6 +49,7 @@ class Stage(Settings):
     trains: tuple[str, ...] = ("all",)
     steps: Count
     learning_rate: Annotated[float, Gt(0)] = 1e-3
+    betas: tuple[Share, Share] = (0.9, 0.999)
     decay: Schedule | None = None
     """Factor on the learning rate over the stage."""
     clip_norm: Annotated[float, Gt(0)] | None = None
