@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from data.video_files import write_av, write_gif, write_pictures, write_sound
-from oracles.commands import TINY, Stillmotion, run, write_yaml
+from oracles.commands import CLIPS, TINY, TINY_JUDGE, TINY_PENDULA, Stillmotion, run, write_yaml
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +46,27 @@ def trained(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert result.code == 0, result
     (place / "notes.txt").write_text(result.notes)
     return place / "run"
+
+
+@pytest.fixture(scope="session")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A judge of the tiny pendula."""
+    folder = tmp_path_factory.mktemp("judged") / "judge"
+    result = run("judge", "train", "pendula", "-o", folder, *TINY_JUDGE, *CLIPS)
+    assert result.code == 0, result
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny run on pendula, measured after training alone."""
+    place = tmp_path_factory.mktemp("finished")
+    config = write_yaml(place / "tiny.yaml", TINY_PENDULA)
+    assert run("train", "pendula", "-o", place / "finished", "--config", config, "--no-report").code == 0
+    return place / "finished"
+
+
+@pytest.fixture
+def tiny(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the run that a test may write into."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))

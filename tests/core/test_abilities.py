@@ -91,6 +91,15 @@ def test_every_registered_model_is_a_model_of_that_name(name: str) -> None:
     assert model.name == name
 
 
+@pytest.mark.parametrize("name", registry.JUDGES)
+def test_every_registered_judge_is_trained_like_a_model_and_is_none(name: str) -> None:
+    judge = registry.resolve(registry.JUDGES, name)
+    assert issubclass(judge, Model)
+    assert judge.name == name
+    assert name not in registry.MODELS
+    assert not any(issubclass(judge, ability) for ability in ABILITIES)
+
+
 def test_errors_keep_their_parts() -> None:
     error = UserError("a", "b", "Do c.")
     assert (error.expected, error.got, error.remedy) == ("a", "b", "Do c.")

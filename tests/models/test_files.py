@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from oracles.small_vdsm import SMALL, small_vdsm, some_clips
 from stillmotion.core.errors import FileRefused, UserError
+from stillmotion.core.registry import JUDGES
 from stillmotion.models.files import CONFIG, WEIGHTS, build, load, save
 from stillmotion.models.vdsm import VDSM
 
@@ -187,3 +188,54 @@ def test_places_without_a_model_are_refused_with_the_way_on(tmp_path: Path) -> N
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(FileRefused, match=r"a finished run, got .*which has no model yet. Go on with `stillmotion resume"):
         load(tmp_path)
+
+
+# Judges lie in folders of the same form
+
+JUDGE: dict[str, Any] = {"classes": {"kind": ["a", "b"]}, "size": 8, "channels": [1, 1, 1, 2], "code": 2, "rnn": 2, "hidden": 2}
+
+
+def test_the_registry_says_what_can_be_built() -> None:
+    judge = build("judge", JUDGE, 0, JUDGES)
+    assert judge.name == "judge"
+    with pytest.raises(UserError, match="one of vdsm, got 'judge'"):
+        build("judge", JUDGE, 0)
+    with pytest.raises(UserError, match="one of judge, got 'vdsm'"):
+        build("vdsm", SMALL, 0, JUDGES)
+    assert build("mine", SMALL, 0, {"mine": "stillmotion.models.vdsm:VDSM"}).name == "vdsm"
+
+
+def test_only_models_have_a_page_to_be_sent_to() -> None:
+    with pytest.raises(UserError, match=r"options of judge, got rnn = 0 \(.*\)$"):
+        build("judge", {**JUDGE, "rnn": 0}, 0, JUDGES)
+
+
+def test_a_judge_is_loaded_where_one_is_asked_for_and_nowhere_else(tmp_path: Path, folder: Path) -> None:
+    judge = build("judge", JUDGE, 3, JUDGES)
+    place = save(judge, tmp_path / "judge", clips=5)
+    loaded = load(place, JUDGES)
+    assert loaded.facts == {"clips": 5}
+    assert all(torch.equal(value, loaded.model.state_dict()[name]) for name, value in judge.state_dict().items())
+    with pytest.raises(FileRefused, match=r"a model, got .*judge, which holds a judge\. .*; `stillmotion train` makes one"):
+        load(place)
+    with pytest.raises(FileRefused, match=r"a judge, got .*saved, which holds a model\. .*; `stillmotion judge train` makes one"):
+        load(folder, JUDGES)
+
+
+def test_what_neither_registry_knows_is_misspelt(folder: Path) -> None:
+    change(folder, model="jugde")
+    with pytest.raises(FileRefused, match="one of judge, got 'jugde' in"):
+        load(folder, JUDGES)
+
+
+def test_a_registry_of_ones_own_is_read_too(folder: Path) -> None:
+    change(folder, model="mine")
+    assert type(load(folder, {"mine": "stillmotion.models.vdsm:VDSM"}).model) is VDSM
+
+
+def test_places_without_a_judge_are_refused_with_the_way_on(tmp_path: Path) -> None:
+    with pytest.raises(FileRefused, match=r"the folder of a judge .*gone\. Train one with `stillmotion judge train`"):
+        load(tmp_path / "gone", JUDGES)
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(FileRefused, match="which has no judge yet. Go on with `stillmotion judge train`"):
+        load(tmp_path, JUDGES)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from oracles import recurrences
-from stillmotion.nn.recurrent import SequenceDecoder, SequenceEncoder, compact, dropout
+from stillmotion.nn.recurrent import SequenceDecoder, SequenceEncoder, compact, dropout, read_both_ways
 
 
 def encoder(layers: int = 2, rate: float = 0.0) -> SequenceEncoder:
@@ -112,3 +112,38 @@ def test_dropout_works_between_layers_alone(rate: float) -> None:
 
     assert same(1) == [True, True]
     assert same(2) == [rate == 0, rate == 0]
+
+
+# one layer, read both ways
+
+
+def both_ways() -> nn.LSTM:
+    torch.manual_seed(1)
+    return nn.LSTM(3, 4, batch_first=True, bidirectional=True)
+
+
+@settings(max_examples=40, deadline=None)
+@given(patterns)
+def test_read_both_ways_deletes_the_frames_that_are_not_there(rows: list[list[bool]]) -> None:
+    layer, mask, zero = both_ways(), torch.tensor(rows), torch.zeros(4)
+    x = torch.randn(*mask.shape, 3)
+    read = read_both_ways(layer, x.masked_fill(~mask[..., None], 1e6), mask)
+    assert read.shape == (len(rows), 8)
+    for row, kept in enumerate(mask):
+        torch.testing.assert_close(read[row], recurrences.read_both_ways(x[row, kept], nn.ModuleList([layer]), zero, zero))
+
+
+def test_read_both_ways_joins_the_ends_of_the_output() -> None:
+    layer, x = both_ways(), torch.randn(2, 5, 3)
+    out, _ = layer(x)
+    expected = torch.cat([out[:, -1, :4], out[:, 0, 4:]], 1)
+    torch.testing.assert_close(read_both_ways(layer, x, torch.ones(2, 5, dtype=torch.bool)), expected)
+
+
+def test_read_both_ways_learns_from_what_is_there_alone() -> None:
+    layer, x = both_ways(), torch.randn(2, 4, 3, requires_grad=True)
+    mask = torch.tensor([[True, False, True, False], [True, True, True, True]])
+    read_both_ways(layer, x, mask).square().sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad.any(2), mask)
+    assert all(value.grad is not None and bool(value.grad.isfinite().all()) for value in layer.parameters())

@@ -24,6 +24,8 @@ TINY = {
 TINY_PENDULA = TINY | {
     "data": {"clips": 28, "validation": 14, "test": 14, "size": 16, "steps": 6}, "model": {**TINY["model"], "size": 16},  # type: ignore[dict-item]
 }  # fmt: skip
+CLIPS = [word for name, value in TINY_PENDULA["data"].items() for word in ("--data", f"{name}={value}")]  # type: ignore[attr-defined]
+TINY_JUDGE = ["--steps", 2, "--channels", "2,2,3,4"]
 BROKEN = ("broken/cut.mp4", "broken/empty.gif", "broken/sound.mp4")
 
 

@@ -89,8 +89,8 @@ def test_the_model_in_the_folder_is_the_one_that_was_trained(done: Path) -> None
 
 def test_results_have_the_shared_format(done: Path) -> None:
     results = json.loads((done / "results.json").read_text())
-    assert results.keys() == {"recipe", "command", "commit", "minutes", "machine", "seeds", "judge", "figures"}
-    assert (results["recipe"], results["seeds"], results["judge"]) == ("tiny", [0], None)
+    assert results.keys() == {"recipe", "command", "commit", "minutes", "machine", "seeds", "judge", "evaluation", "figures"}
+    assert (results["recipe"], results["seeds"], results["judge"], results["evaluation"]) == ("tiny", [0], None, None)
     assert results["commit"] is None or re.fullmatch(r"[0-9a-f]{40}", results["commit"])
     assert results["machine"]["cores"] >= 1
     assert {"torch", "python", "stillmotion"} <= results["machine"]["versions"].keys()
@@ -99,7 +99,7 @@ def test_results_have_the_shared_format(done: Path) -> None:
     assert expected <= figures.keys()
     for name, figure in figures.items():
         assert re.fullmatch(r"[a-z0-9_]+", name)
-        assert figure.keys() == {"value", "low", "high", "clips", "paper"}
+        assert figure.keys() == {"value", "low", "high", "clips", "paper", "protocol"}
         assert all(math.isfinite(figure[key]) for key in ("value", "low", "high"))
         assert figure["low"] <= figure["value"] <= figure["high"]
         assert figure["clips"] > 0
@@ -192,6 +192,14 @@ def test_what_to_do_about_a_nan_can_be_said_when_resuming(done: Path) -> None:
         execute.resume(done, show=False, on_nan="pray")
     execute.resume(done, show=False, on_nan="lower-lr")
     assert read_run(done).on_nan == "stop"
+
+
+def test_a_judge_is_not_resumed_as_a_model(tmp_path: Path, done: Path) -> None:
+    described = json.loads((done / "run.json").read_text())
+    described["run"]["model"]["name"] = "judge"
+    (tmp_path / "run.json").write_text(json.dumps(described))
+    with pytest.raises(UserError, match="that of a judge.*judge train"):
+        execute.resume(tmp_path, show=False)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:

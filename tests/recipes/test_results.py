@@ -1,68 +1,49 @@
+"""The figures of a run that has just been trained, and the file they are written to."""
+
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from oracles.finished_runs import model_options, quickly, write_videos
 from oracles.grey_model import GreyModel
 from oracles.tiny_runs import tiny_clips, tiny_run
 from stillmotion import __version__
+from stillmotion.core.abilities import Decodes, Encodes
 from stillmotion.core.clips import Clips
 from stillmotion.core.codes import Codes
+from stillmotion.core.errors import FileRefused
 from stillmotion.data import pendula, videos
 from stillmotion.data.base import ClipSet, Splits
+from stillmotion.metrics.figure import Figure
+from stillmotion.metrics.protocols import READERS
+from stillmotion.metrics.published import every_row
+from stillmotion.metrics.quality import psnr
 from stillmotion.models.files import build
-from stillmotion.recipes import results
-from stillmotion.recipes.results import average, figures, machine, proportion, write_results
+from stillmotion.recipes import bench, readers, results
+from stillmotion.recipes.results import entries, figures, machine, small, write_results
+from stillmotion.tasks.codes import encode
 from stillmotion.training.settings import Part, Run
 
-FIELDS = {"value", "low", "high", "clips", "paper"}
-TINY: dict[str, Any] = {
-    "size": 16, "static": 3, "pose": 2, "dynamic": 3, "encoder_channels": (4, 4, 6), "decoder_channels": (6, 4), "rnn_layers": 1,
-    "rnn_size": 5, "transition_hidden": 4,
-}
+FIELDS = {"value", "low", "high", "clips", "paper", "protocol"}
+SIXTEEN, EIGHT = model_options(16), model_options(8)
+
+
+@pytest.fixture(autouse=True)
+def _quick() -> Any:
+    with quickly():
+        yield
 
 
 def run_on(name: str) -> Run:
-    return tiny_run(data=Part(name=name), model=Part(name="vdsm", options=TINY))
-
-
-# intervals
-
-
-@pytest.mark.parametrize(
-    ("hits", "count", "low", "high"),
-    # Wilson (1927) at 95 %, from published tables and worked examples
-    [(95, 100, 0.8882, 0.9785), (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (81, 263, 0.2553, 0.3662), (1, 2, 0.0945, 0.9055)],
-)
-def test_proportions_have_wilson_intervals(hits: int, count: int, low: float, high: float) -> None:
-    figure = proportion(torch.arange(count) < hits)
-    assert figure == {
-        "value": round(hits / count, 5), "low": pytest.approx(low, abs=2e-4), "high": pytest.approx(high, abs=2e-4), "clips": count,
-        "paper": None,
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize("hits", [3, 40, 57])
-def test_the_ends_of_the_interval_are_where_the_score_test_turns(hits: int) -> None:
-    figure = proportion(torch.arange(60) < hits)
-    for end in (figure["low"], figure["high"]):
-        assert abs(hits / 60 - end) / (end * (1 - end) / 60) ** 0.5 == pytest.approx(1.96, abs=2e-3)
-
-
-def test_averages_have_normal_intervals() -> None:
-    values = torch.tensor([1.0, 2.0, 3.0, 6.0])
-    spread = 1.96 * float(np.std([1, 2, 3, 6], ddof=1)) / 2
-    figure = average(values)
-    assert (figure["value"], figure["clips"], figure["paper"]) == (3.0, 4, None)
-    assert (figure["low"], figure["high"]) == pytest.approx((3 - spread, 3 + spread), abs=1e-4)
-    assert average(torch.tensor([7.0])) == {"value": 7.0, "low": 7.0, "high": 7.0, "clips": 1, "paper": None}
+    return tiny_run(data=Part(name=name), model=Part(name="vdsm", options=SIXTEEN))
 
 
 # figures of built-in clips
@@ -74,74 +55,67 @@ def swings() -> Splits:
 
 
 def test_figures_of_pendula(swings: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "SWAPS", 20)
-    found = figures(run_on("pendula"), build("vdsm", TINY, 0), swings)
-    probes = {f"probe_{'_'.join(words)}" for words in product(("static", "dynamic"), ("colour", "speed"), ("mean", "sample"))}
+    monkeypatch.setattr(readers, "SWAPS", 20)
+    found = figures(run_on("pendula"), build("vdsm", SIXTEEN, 0).eval(), swings)
+    ways = ("mean", "sample", "mean_mlp", "sample_mlp")
+    probes = {f"probe_{code}_{way}" for code, way in product(("static_colour", "dynamic_speed", "path_speed"), ways)}
+    leaks = {f"leak_{code}_{way}" for code, way in product(("static_to_speed", "dynamic_to_colour", "path_to_colour"), ways)}
     psnrs = {f"psnr_{way}_{split}" for way in ("sequence", "poses") for split in ("validation", "test")}
     swaps = {"swap_static_accuracy", "swap_action_accuracy", "swap_frequency_within_5_percent"}
-    assert found.keys() >= probes | psnrs | swaps | {"chance_colour", "chance_speed"}
+    assert found.keys() == probes | leaks | psnrs | swaps | {"chance_colour", "chance_speed"}
     assert all(figure.keys() == FIELDS for figure in found.values())
     assert all(figure["low"] <= figure["value"] <= figure["high"] for figure in found.values())
     counts = {"psnr_poses_validation": 14, "psnr_poses_test": 28, "chance_colour": 28, "swap_static_accuracy": 20}
     assert {name: found[name]["clips"] for name in counts} == counts
-    assert {found[name]["clips"] for name in probes} == {28}
+    assert {found[name]["clips"] for name in probes | leaks} == {28}
     assert found["chance_speed"]["value"] == pytest.approx(0.5)
+    protocols = {name: found[name]["protocol"] for name in ("psnr_poses_test", "chance_speed", "swap_static_accuracy")}
+    assert [*protocols.values()] == ["reconstruction", "leakage", READERS]
 
 
-class Keeps(GreyModel):
-    """Codes that hold the whole clip: static the first label-free copy of the frames, path nothing but their numbers."""
-
-    def encode(self, clips: Clips, generator: torch.Generator | None = None) -> Codes:
-        count, steps = clips.mask.shape
-        numbers = torch.arange(steps, dtype=torch.float32).view(1, steps, 1).repeat(count, 1, 1)
-        return Codes(clips.frames.flatten(1), None, numbers, clips.mask)
-
-    encode_frames = encode
-
-    def decode(self, codes: Codes) -> Tensor:
-        assert codes.static is not None
-        return codes.static.view(len(codes.static), -1, 3, 16, 16)
-
-
-def test_a_model_whose_static_code_holds_all_keeps_colour_and_fails_at_movement(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = pendula.load(clips=14, validation=14, test=28, steps=16, size=16)
-    monkeypatch.setattr(results, "SWAPS", 60)
-    found = figures(run_on("pendula"), Keeps(), data)  # type: ignore[arg-type]
-    assert found["swap_static_accuracy"]["value"] == 1.0
-    assert found["swap_action_accuracy"]["value"] < 0.8
-    assert found["psnr_sequence_test"]["value"] == pytest.approx(100.0)
+def test_the_peak_signal_to_noise_ratio_is_the_mean_over_clips(swings: Splits) -> None:
+    model = build("vdsm", SIXTEEN, 0).eval()
+    found = figures(run_on("none"), model, swings)
+    clips = swings.test.clips()
+    with torch.no_grad():
+        for way, codes in (("sequence", model.encode(clips)), ("poses", model.encode_frames(clips))):  # type: ignore[attr-defined]
+            values = psnr(model.decode(codes), clips.frames, clips.mask)  # type: ignore[attr-defined]
+            assert found[f"psnr_{way}_test"]["value"] == pytest.approx(float(values.mean()), abs=1e-3)
 
 
 def test_figures_are_of_clips_that_were_not_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Training clips are dark, the others bright: only the probes may see dark ones, to be fitted on."""
+    """Training clips are dark, validation clips brighter, test clips brightest; only probes may see dark ones, to be fitted on."""
     sets = []
     for seed, (low, high) in enumerate(((0, 100), (150, 200), (220, 256))):
         clips = tiny_clips(6, seed=seed)
         frames = torch.randint(low, high, clips.frames.shape, generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
-        sets.append(ClipSet(frames, clips.starts, clips.lengths, clips.steps, clips.labels, clips.classes))
-    asked: list[float] = []
-    original = results.encode
+        sets.append(replace(clips, frames=frames))
+    asked: dict[str, list[str]] = {"quality": [], "probes": []}
 
-    def spy(model: Any, clips: ClipSet, **options: Any) -> Codes:
-        asked.append(float(clips.frames.float().mean()))
-        return original(model, clips, **options)
+    def spying(what: str) -> Any:
+        def spy(model: Any, clips: ClipSet, **options: Any) -> Codes:
+            light = float(clips.frames.float().mean())
+            asked[what].append("train" if light < 110 else "validation" if light < 210 else "test")
+            return encode(model, clips, **options)
 
-    monkeypatch.setattr(results, "encode", spy)
-    model = build("vdsm", {**TINY, "size": 8, "encoder_channels": (4, 6), "decoder_channels": (5,)}, 0)
-    found = figures(run_on("none"), model, Splits(*sets))
-    assert sum(value < 110 for value in asked) == 1  # the fit of the probes
-    assert sum(value > 140 for value in asked) == 5  # two ways of two splits, and the judging of the probes
+        return spy
+
+    monkeypatch.setattr(results, "encode", spying("quality"))
+    monkeypatch.setattr(bench, "encode", spying("probes"))
+    found = figures(run_on("none"), build("vdsm", EIGHT, 0).eval(), Splits(*sets))
+    assert asked["quality"] == ["validation"] * 2 + ["test"] * 2  # each in both ways
+    assert asked["probes"] == ["train", "validation", "test"] * 2  # means and samples
     held = sets[2].labels["kind"]
     assert found["chance_kind"]["clips"] == found["probe_static_kind_mean"]["clips"] == int((held >= 0).sum()) == 5
 
 
 def test_classes_that_no_training_clip_has_are_not_asked_for() -> None:
-    train, held = tiny_clips(8, seed=0), tiny_clips(8, seed=1)
-    held.labels["kind"][:] = torch.tensor([0, 1, 5, 6, 7, 0, 1, -1])  # type: ignore[index]
-    train = ClipSet(train.frames, train.starts, train.lengths, train.steps, {"kind": train.labels["kind"].clamp(max=1)})
-    model = build("vdsm", {**TINY, "size": 8, "encoder_channels": (4, 6), "decoder_channels": (5,)}, 0)
+    held, train = tiny_clips(8, seed=1), tiny_clips(8, seed=0)
+    held = replace(held, labels={"kind": torch.tensor([0, 1, 5, 6, 7, 0, 1, -1])})
+    train = replace(train, labels={"kind": train.labels["kind"].clamp(max=1)})
+    model = build("vdsm", EIGHT, 0).eval()
     assert figures(run_on("none"), model, Splits(train, held, held))["chance_kind"]["clips"] == 4
-    strangers = ClipSet(held.frames, held.starts, held.lengths, held.steps, {"kind": torch.full((8,), 9)})
+    strangers = replace(held, labels={"kind": torch.full((8,), 9)})
     assert "chance_kind" not in figures(run_on("none"), model, Splits(train, strangers, strangers))
 
 
@@ -151,72 +125,116 @@ def test_without_held_out_clips_there_is_nothing_to_measure() -> None:
     assert figures(run_on("none"), GreyModel(), Splits(clips, empty, empty)) == {}  # type: ignore[arg-type]
 
 
+class Whole(nn.Module, Encodes, Decodes):
+    """Encodes whole clips and decodes them; it can read no single frame and swap nothing."""
+
+    name = "whole"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.idle = nn.Parameter(torch.zeros(()))
+
+    def encode(self, clips: Clips, generator: torch.Generator | None = None) -> Codes:
+        return Codes(None, None, clips.frames.flatten(2), clips.mask)
+
+    def decode(self, codes: Codes) -> Tensor:
+        assert codes.path is not None
+        return codes.path.unflatten(2, (3, 16, 16))
+
+
+def test_what_a_model_cannot_do_is_not_measured(swings: Splits) -> None:
+    found = figures(run_on("pendula"), Whole(), swings)  # type: ignore[arg-type]
+    assert {name for name in found if name.startswith("psnr_")} == {"psnr_sequence_validation", "psnr_sequence_test"}
+    assert not [name for name in found if name.startswith("swap_")]
+    assert "probe_dynamic_speed_mean" in found
+
+
+def test_many_clips_are_drawn_from_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "MOST_CLIPS", 30)
+    clips = tiny_clips(100)
+    parts, same, others = (small(Splits(clips, clips, clips.subset(torch.arange(20))), seed) for seed in (0, 0, 1))
+    assert [len(part) for part in parts] == [30, 30, 20]
+    assert torch.equal(parts.train.starts, same.train.starts)
+    assert not torch.equal(parts.train.starts, others.train.starts)
+    assert int(parts.train.starts.min()) < 100 < 300 < int(parts.train.starts.max())
+
+
 # figures of a folder of videos
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Three people, each before a wall of another grey, in two actions of 12 frames; the inside is noise."""
-    place = tmp_path / "clips"
-    place.mkdir()
-    rng = np.random.default_rng(0)
-    for person, wall in enumerate((40, 120, 220)):
-        for action in ("bend", "jump"):
-            frames = rng.integers(0, 256, (12, 16, 16, 3), dtype=np.uint8)
-            for edge in (np.s_[:, :1], np.s_[:, -1:], np.s_[:, :, :1], np.s_[:, :, -1:]):
-                frames[edge] = wall
-            np.save(place / f"p{person}_{action}.npy", frames)
-    return place
-
-
-def read(folder: Path, tmp_path: Path, **options: Any) -> Splits:
-    pattern = r"p(?P<person>\d)_(?P<action>.+)"
-    return videos.load(folder, size=16, steps=8, pattern=pattern, cache=tmp_path / "cache", progress=False, **options)
-
-
-def test_figures_of_a_folder(folder: Path, tmp_path: Path) -> None:
-    data = read(folder, tmp_path, hold_out_tail=0.25, hold_out_clip_per="person")
-    found = figures(run_on("videos"), build("vdsm", TINY, 0), data)
+def test_figures_of_a_folder(tmp_path: Path) -> None:
+    place = write_videos(tmp_path / "clips")
+    held: dict[str, Any] = {"hold_out_tail": 0.25, "hold_out_clip_per": "person"}
+    plain: dict[str, Any] = {"size": 16, "steps": 8, "pattern": r"p(?P<person>\d)_(?P<action>.+)", "progress": False}
+    data = videos.load(place, cache=tmp_path / "cache", **plain, **held)
+    found = figures(run_on("videos"), build("vdsm", SIXTEEN, 0).eval(), data)
     assert found.keys() >= {"psnr_poses_validation", "psnr_sequence_test", "chance_person", "swap_border", "swap_border_person"}
     assert all(figure.keys() == FIELDS for figure in found.values())
     assert found["psnr_poses_validation"]["clips"] == len(data.validation) == 3
     assert found["psnr_poses_test"]["clips"] == len(data.test)
-    assert found["swap_border"]["clips"] == found["swap_border_person"]["clips"] == 6  # ordered pairs of the three clips
-
-
-@pytest.mark.parametrize(("keeps", "share"), [("identity", 1.0), ("motion", 0.0)])
-def test_borders_of_swaps_are_told_apart_also_where_clips_are_padded(folder: Path, tmp_path: Path, keeps: str, share: float) -> None:
-    class Walls(Keeps):
-        def swap(self, identity: Codes, motion: Codes) -> Codes:
-            return identity if keeps == "identity" else motion
-
-    data = read(folder, tmp_path, hold_out_tail=0.25, hold_out_clip_per="person")
-    assert (data.validation.lengths == 3).all()  # of 8, the rest is padding
-    found = figures(run_on("videos"), Walls(), data)  # type: ignore[arg-type]
-    assert found["swap_border_person"]["value"] == share
-    assert found["swap_border_person"]["clips"] == 6
-
-
-def test_pairs_before_the_same_wall_are_not_counted(folder: Path, tmp_path: Path) -> None:
-    data = read(folder, tmp_path, hold_out=[{"person": "1"}], hold_out_tail=0.5)
-    found = figures(run_on("videos"), Keeps(), data)  # type: ignore[arg-type]
-    assert found["swap_border"]["clips"] == 8  # four clips of two people: of the twelve ordered pairs, four show one wall
+    assert found["swap_border"]["protocol"] == found["swap_border_person"]["protocol"] == READERS
 
 
 # what is written
 
 
-def test_results_are_written_in_the_common_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "figures", lambda run, model, data: {"psnr": average(torch.ones(2))})
+def test_an_entry_is_a_figure_with_its_protocol_and_what_was_published_of_the_same() -> None:
+    run = tiny_run(data=Part(name="sprites", options={"version": "vdsm"}), model=Part(name="vdsm", options=SIXTEEN))
+    found = entries({"psnr_poses_test": Figure(1 / 3, 0.1234567, 0.5, 7)}, run, "reconstruction")
+    assert found == {
+        "psnr_poses_test": {"value": 0.33333, "low": 0.12346, "high": 0.5, "clips": 7, "paper": None, "protocol": "reconstruction"}
+    }
+    row = next(row for row in every_row() if row.method.lower() == "vdsm" and not row.differs and row.data.name == "sprites")
+    name, value = next(iter(row.figures.items()))
+    same = tiny_run(data=Part(name="sprites", options={"version": row.data.version}), model=Part(name="vdsm", options=SIXTEEN))
+    figure = {name: Figure(0.5, 0.4, 0.6, 9)}
+    assert entries(figure, same, row.protocol)[name]["paper"] == value
+    assert entries(figure, same, "other")[name]["paper"] is None
+    elsewhere = same.model_copy(update={"data": Part(name="pendula")})
+    assert entries(figure, elsewhere, row.protocol)[name]["paper"] is None
+
+
+def entry(value: float) -> dict[str, Any]:
+    return {"value": value, "low": value, "high": value, "clips": 2, "paper": None, "protocol": "reconstruction"}
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a run whose only figure is 1."""
+    monkeypatch.setattr(results, "figures", lambda run, model, data: {"psnr_sequence_test": entry(1.0)})
     (tmp_path / "run.json").write_text(json.dumps({"command": "stillmotion train x", "commit": None}))
-    path = write_results(tmp_path, tiny_run(seed=4), GreyModel(), Splits(*[tiny_clips()] * 3), 90.0)  # type: ignore[arg-type]
-    assert path == tmp_path / "results.json"
-    written = json.loads(path.read_text())
-    assert list(written) == ["recipe", "command", "commit", "minutes", "machine", "seeds", "judge", "figures"]
-    assert written["commit"] is None or len(written["commit"]) == 40
+    return tmp_path
+
+
+def write_into(place: Path) -> Any:
+    path = write_results(place, tiny_run(seed=4), GreyModel(), Splits(*[tiny_clips()] * 3), 90.0)  # type: ignore[arg-type]
+    assert path == place / "results.json"
+    return json.loads(path.read_text())
+
+
+def test_results_are_written_in_the_common_format(place: Path) -> None:
+    written = write_into(place)
+    assert list(written) == ["recipe", "command", "commit", "minutes", "machine", "seeds", "judge", "evaluation", "figures"]
+    assert written["commit"] is None
     assert (written["recipe"], written["command"], written["minutes"], written["seeds"]) == ("tiny", "stillmotion train x", 1.5, [4])
-    assert written["figures"] == {"psnr": {"value": 1.0, "low": 1.0, "high": 1.0, "clips": 2, "paper": None}}
-    assert written["judge"] is None
+    assert written["figures"] == {"psnr_sequence_test": entry(1.0)}
+    assert written["judge"] is written["evaluation"] is None
+
+
+def test_what_was_evaluated_stays_and_what_was_not_is_written_anew(place: Path) -> None:
+    before = {"judge": {"sha256": "x"}, "evaluation": {"seed": 3}, "figures": {"psnr_sequence_test": entry(2.0), "mig": entry(3.0)}}
+    (place / "results.json").write_text(json.dumps(before))
+    written = write_into(place)
+    assert {name: written[name] for name in before} == before
+    (place / "results.json").write_text(json.dumps({**before, "evaluation": None}))
+    assert write_into(place)["figures"] == {"psnr_sequence_test": entry(1.0)}
+
+
+def test_a_damaged_file_is_not_written_over(place: Path) -> None:
+    (place / "results.json").write_text("{")
+    with pytest.raises(FileRefused, match=r"results\.json, which cannot be read.*Remove it and run `stillmotion resume"):
+        write_into(place)
+    assert (place / "results.json").read_text() == "{"
 
 
 def test_outside_a_checkout_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:

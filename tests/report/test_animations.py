@@ -130,3 +130,14 @@ def test_whole_clips_come_before_short_ones_and_few_clips_are_all_taken() -> Non
     lengths = torch.tensor([1, 4, 2, 4])
     assert spread(some(4, lengths, kind=torch.zeros(4, dtype=torch.long)), 2).lengths.tolist() == [4, 4]
     assert len(spread(some(4, lengths), 9)) == 4
+
+
+def test_the_strip_under_each_clip_is_left_free() -> None:
+    clips = torch.rand(2, 2, 2, 3, 8, 8)
+    shown = frames_of(picture(clips, 12, header=clips[0], foot=5))
+    assert shown.shape[1:3] == (13 + 8 + 2 * 13 + 2, 8 + 2 + 8)
+    strips = np.zeros(shown.shape[1], bool)
+    for top in (0, 21, 36):
+        strips[top + 8 : top + 13] = True
+    assert (shown[:, strips, :, 3] == 0).all()
+    assert (shown[:, 21:29, :8, 3] == 255).all()

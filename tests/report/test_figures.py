@@ -73,3 +73,23 @@ def test_the_table_has_every_figure_with_the_published_one_beside_it() -> None:
 @pytest.mark.parametrize(("share", "text"), [(0, "0"), (0.874, "87"), (0.9961, "99.6"), (1, "100")])
 def test_shares_have_decimals_only_where_they_matter(share: float, text: str) -> None:
     assert percent(share) == text
+
+
+def test_swaps_that_a_judge_saw_are_not_said_to_be_read_from_pixels() -> None:
+    names = ("swap_static_accuracy", "swap_dynamic_accuracy", "swap_both_accuracy", "swap_hair_accuracy")
+    found = cards({name: {**figure(0.95), "protocol": "swap"} for name in names})
+    assert [card.title for card in found] == ["Identity kept", "Movement kept", "Both at once"]
+    assert all("judge sees" in card.words for card in found)
+    (card,) = cards({"swap_static_accuracy": {**figure(0.95), "protocol": "readers"}})
+    assert "read from the pixels" in card.words
+
+
+def test_a_leak_by_its_name_tells_where_a_factor_belongs() -> None:
+    found = {
+        "chance_hair": figure(0.1), "probe_static_hair_mean": figure(0.2), "leak_dynamic_to_hair_mean": figure(0.9),
+        "chance_turn": figure(0.1), "leak_static_to_turn_mean": figure(0.12), "probe_dynamic_turn_mean": figure(0.9),
+        "leak_static_to_turn_sample": figure(0.1), "probe_dynamic_turn_sample": figure(0.8),
+    }  # fmt: skip
+    hair, turn = probes(found)
+    assert hair.words == "It is in the dynamic code more than in the static code, where it belongs."
+    assert (turn.verdict, [bar.sample for bar in turn.bars]) == ("good", [10.0, 80.0])

@@ -7,14 +7,18 @@ import warnings
 
 import typer
 
-from stillmotion.cli import data, doctor, train, use
+from stillmotion.cli import compare, data, doctor, evaluate, train, use
 
 app = typer.Typer(
     name="stillmotion", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="What stays and what moves: learn, without labels, to split video clips into identity and movement.",
 )
 app.add_typer(data.app, name="data")
-for command in (train.demo, train.train, train.resume, use.reconstruct, use.swap, use.generate, use.embed, use.report, doctor.doctor):
+app.add_typer(evaluate.judge, name="judge")
+for command in (
+    train.demo, train.train, train.resume, use.reconstruct, use.swap, use.generate, use.embed, evaluate.evaluate, compare.compare,
+    use.report, doctor.doctor,
+):  # fmt: skip
     app.command()(command)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,13 +18,24 @@ from safetensors.torch import save as bytes_of
 from stillmotion import __version__
 from stillmotion.core.abilities import Model
 from stillmotion.core.errors import FileRefused, UserError
-from stillmotion.core.registry import MODELS, resolve
+from stillmotion.core.registry import JUDGES, MODELS, resolve
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".tar")
 KINDS: dict[str, type] = {"model": str, "options": dict, "facts": dict, "sha256": str}
 INNER = "model"
 """Where a run folder keeps its final model."""
+
+
+class Sort(NamedTuple):
+    """What a folder may hold, and the command that makes one."""
+
+    registry: Mapping[str, str]
+    word: str
+    command: str
+
+
+SORTS = (Sort(MODELS, "model", "stillmotion train"), Sort(JUDGES, "judge", "stillmotion judge train"))
 
 
 class Loaded(NamedTuple):
@@ -33,16 +45,17 @@ class Loaded(NamedTuple):
     facts: dict[str, Any]
 
 
-def build(name: str, options: dict[str, Any], seed: int) -> Model:
+def build(name: str, options: dict[str, Any], seed: int, registry: Mapping[str, str] = MODELS) -> Model:
     """A new model of a registered kind, its weights drawn from `seed`; the global generator is left as it was.
 
     Raises UserError for an unknown model and for options that it does not have.
     """
-    kind = resolve(MODELS, name)
+    kind = resolve(registry, name)
     try:
         config = kind.config_type.model_validate(options)
     except ValidationError as error:
-        raise UserError(f"options of {name}", _first(error), f"See docs/models/{name}.md for all of them.") from error
+        remedy = f"See docs/models/{name}.md for all of them." if registry is MODELS else ""  # only models have a page each
+        raise UserError(f"options of {name}", _first(error), remedy) from error
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the GPUs too
         model: Model = kind(config)
@@ -65,18 +78,21 @@ def save(model: Model, folder: Path | str, **facts: Any) -> Path:
     return folder
 
 
-def load(path: Path | str) -> Loaded:
-    """The model of a model folder or a run folder.
+def load(path: Path | str, registry: Mapping[str, str] = MODELS) -> Loaded:
+    """The model of a model folder or a run folder; what it may be is said by the registry.
 
-    Raises FileRefused, naming the file, for pickles, for folders without a model, for damaged files and for those of another program.
+    Raises FileRefused, naming the file, for pickles, for folders without a model, for damaged files, for those of another program, and
+    for a judge where a model is asked for, or the other way round.
     """
-    folder = _folder(Path(path))
+    sort = next((sort for sort in SORTS if sort.registry is registry), SORTS[0])
+    folder = _folder(Path(path), sort)
     config = _config(folder / CONFIG)
+    _check_sort(folder, config["model"], sort)
     weights = (folder / WEIGHTS).read_bytes() if (folder / WEIGHTS).is_file() else b""
     if sha256(weights).hexdigest() != config["sha256"]:
         raise FileRefused("weights as they were saved", f"{folder / WEIGHTS}, which is damaged or missing", "Copy the folder again.")
     try:
-        model = build(config["model"], config["options"], seed=0)
+        model = build(config["model"], config["options"], seed=0, registry=registry)
     except UserError as error:
         raise FileRefused(error.expected, f"{error.got} in {folder / CONFIG}", error.remedy) from error
     try:
@@ -86,16 +102,26 @@ def load(path: Path | str) -> Loaded:
     return Loaded(model.eval(), config["facts"])
 
 
-def _folder(path: Path) -> Path:
+def _folder(path: Path, sort: Sort) -> Path:
     if path.suffix.lower() in PICKLES:
         remedy = "Loading a pickle can run any code. Give a folder with config.json and model.safetensors."
-        raise FileRefused("a model folder", f"{path}, a pickle", remedy)
+        raise FileRefused(f"a {sort.word} folder", f"{path}, a pickle", remedy)
     for folder in (path, path / INNER):
         if (folder / CONFIG).is_file():
             return folder
     if (path / "run.json").is_file():
-        raise FileRefused("a finished run", f"{path}, which has no model yet", f"Go on with `stillmotion resume {path}`.")
-    raise FileRefused(f"a folder with {CONFIG} and {WEIGHTS}, or a run folder", f"{path}", "Train one with `stillmotion train`.")
+        resume = f"stillmotion resume {path}" if sort.registry is MODELS else sort.command
+        raise FileRefused("a finished run", f"{path}, which has no {sort.word} yet", f"Go on with `{resume}`.")
+    remedy = f"Train one with `{sort.command}`."
+    raise FileRefused(f"the folder of a {sort.word} ({CONFIG} and {WEIGHTS}) or of its run", f"{path}", remedy)
+
+
+def _check_sort(folder: Path, name: str, wanted: Sort) -> None:
+    """A judge is no model and a model is no judge, although their folders look alike."""
+    for sort in SORTS:
+        if sort is not wanted and name in sort.registry and name not in wanted.registry:
+            remedy = f"Give the folder of a {wanted.word}; `{wanted.command}` makes one."
+            raise FileRefused(f"a {wanted.word}", f"{folder}, which holds a {sort.word}", remedy)
 
 
 def _config(path: Path) -> dict[str, Any]:

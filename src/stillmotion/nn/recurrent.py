@@ -70,6 +70,16 @@ class SequenceDecoder(nn.Module):
         return torch.stack(outputs, 1)
 
 
+def read_both_ways(layer: nn.LSTM, x: Tensor, mask: Tensor) -> Tensor:
+    """(B, 2 * size): the state of a bidirectional LSTM after its last frame forwards, joined to that after its first backwards.
+
+    Frames that the mask lacks are deleted, wherever they are.
+    """
+    x, lengths = compact(x, mask)
+    _, final = _run(layer, x, lengths, None)
+    return final.transpose(0, 1).flatten(1)
+
+
 def compact(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
     """The frames that are there moved to the front, and their number; None for the number where nothing is missing."""
     if mask.all():
@@ -78,7 +88,7 @@ def compact(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
     return x.gather(1, order[..., None].expand_as(x)), mask.sum(1)
 
 
-def _run(layer: nn.Module, x: Tensor, lengths: Tensor | None, start: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+def _run(layer: nn.Module, x: Tensor, lengths: Tensor | None, start: tuple[Tensor, ...] | None) -> tuple[Tensor, Tensor]:
     if lengths is None:
         out, (final, _) = layer(x, start)
         return out, final

@@ -11,6 +11,7 @@ import torch
 
 from stillmotion.core.abilities import Model, Remembers, require
 from stillmotion.core.errors import UserError
+from stillmotion.core.registry import JUDGES
 from stillmotion.data.base import ClipSet, Splits
 from stillmotion.data.fitting import FrameSpec
 from stillmotion.models import files
@@ -50,6 +51,8 @@ def start(run: Run, folder: Path, *, command: str, show: bool = True) -> Path:
 def resume(folder: Path, *, show: bool = True, on_nan: str | None = None) -> Path:
     """Carries a stopped run to its end, from its last checkpoint on; of a finished one only model and figures are written again."""
     run = read_run(folder)
+    if run.model.name in JUDGES:
+        raise UserError("the run of a model", f"{folder}, that of a judge", "The `stillmotion judge train` that began it goes on with it.")
     if on_nan is not None:
         run = override(run, {"on_nan": on_nan})
     data = load_data(run, show=show)

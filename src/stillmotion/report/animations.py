@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from stillmotion.core.abilities import Decodes, Encodes, Swaps, require
 from stillmotion.data.base import ClipSet
@@ -22,6 +23,7 @@ from stillmotion.tasks.codes import encode
 
 GRID, COLUMNS, NEW_ROWS, LONG, STRIP_FRAMES = 5, 6, 2, 40, 12
 MOST_FRAMES = 48
+GAP = 2
 MOST_BYTES, MOST_PIXELS = 750_000, 6_000_000
 """A lossless picture of more bytes is kept with loss instead; one of more pixels is not even tried."""
 WIDEST = 1000
@@ -78,9 +80,14 @@ def rate(finished: Finished) -> float:
     return float(finished.run.data.options.get("fps") or 12)
 
 
-def picture(clips: Tensor, fps: float, *, header: Tensor | None = None, side: Tensor | None = None, widest: int = WIDEST) -> Picture:
-    """Clips (R, N, T, C, H, W) as one looped picture; what lies between them is transparent."""
-    frames = _rgba(clips, header, side)
+def picture(
+    clips: Tensor, fps: float, *, header: Tensor | None = None, side: Tensor | None = None, widest: int = WIDEST, foot: int = 0
+) -> Picture:
+    """Clips (R, N, T, C, H, W) as one looped picture; what lies between them is transparent.
+
+    foot: pixels that are left free under each clip, to write on.
+    """
+    frames = _rgba(clips, header, side, foot)
     height, width = frames.shape[1:3]
     if width > widest:
         frames = _shrunk(frames, widest / width)
@@ -100,18 +107,18 @@ def _short(clips: Tensor, axis: int) -> Tensor:
     return clips.narrow(axis, 0, min(clips.shape[axis], MOST_FRAMES))
 
 
-def _rgba(clips: Tensor, header: Tensor | None, side: Tensor | None) -> Pixels:
+def _rgba(clips: Tensor, header: Tensor | None, side: Tensor | None, foot: int) -> Pixels:
     """uint8 (T, H, W, 4). The tiles get a fourth channel of zeros; the gaps, which are filled with ones, then tell themselves."""
 
     def marked(part: Tensor | None) -> Tensor | None:
         if part is None:
             return None
         colour = part.expand(*part.shape[:-3], 3, *part.shape[-2:])
-        return torch.cat([colour, torch.zeros_like(colour[..., :1, :, :])], -3)
+        return F.pad(torch.cat([colour, torch.zeros_like(colour[..., :1, :, :])], -3), (0, 0, 0, foot), value=1.0)
 
     body = marked(clips)
     assert body is not None
-    frames = tile(body, header=marked(header), side=marked(side))
+    frames = tile(body, GAP, marked(header), marked(side))
     frames[:, 3] = 1 - frames[:, 3]
     pixels: Pixels = frames.clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).numpy()
     return pixels

@@ -35,11 +35,12 @@ class Card:
 
 @dataclass(frozen=True)
 class Bar:
-    """What a probe reads off one code, in per cent; `sample` is None where it was not measured."""
+    """What a probe reads off one code, in per cent; `sample` is None where it was not measured. foreign: the factor is not the code's."""
 
     code: str
     mean: float
     sample: float | None
+    foreign: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ def lines(figures: Figures) -> list[Line]:
 
 
 def _swap_cards(figures: Figures) -> list[Card | None]:
+    if figures.get("swap_static_accuracy", {}).get("protocol") == "swap":
+        return _judged_cards(figures)
     titles = {
         "swap_static_accuracy": ("Identity kept", "Swapped clips that show the identity they were given, read from the pixels."),
         "swap_action_accuracy": ("Movement kept", "Swapped clips that move like the clip whose movement they got, read from the pixels."),
@@ -99,6 +102,15 @@ def _swap_cards(figures: Figures) -> list[Card | None]:
             text = f"The same for pairs of clips that differ in {factor}."
             shown.append(_share_card(figures[name], f"Backdrop, other {factor}", text))
     return shown
+
+
+def _judged_cards(figures: Figures) -> list[Card | None]:
+    titles = {
+        "swap_static_accuracy": ("Identity kept", "Swapped clips in which the judge sees all that should have stayed."),
+        "swap_dynamic_accuracy": ("Movement kept", "Swapped clips in which the judge sees all of the movement that they were given."),
+        "swap_both_accuracy": ("Both at once", "Swapped clips in which the judge sees all of both."),
+    }
+    return [_share_card(figures.get(name), *words) for name, words in titles.items()]
 
 
 def _share_card(figure: dict[str, Any] | None, title: str, words: str) -> Card | None:
@@ -133,10 +145,12 @@ def _probe(figures: Figures, factor: str) -> Probe | None:
 
 
 def _bar(figures: Figures, code: str, factor: str) -> Bar | None:
-    mean, sample = (figures.get(f"probe_{code}_{factor}_{way}") for way in ("mean", "sample"))
+    foreign = f"leak_{code}_to_{factor}"
+    name = foreign if f"{foreign}_mean" in figures else f"probe_{code}_{factor}"
+    mean, sample = (figures.get(f"{name}_{way}") for way in ("mean", "sample"))
     if mean is None:
         return None
-    return Bar(code, 100 * float(mean["value"]), None if sample is None else 100 * float(sample["value"]))
+    return Bar(code, 100 * float(mean["value"]), None if sample is None else 100 * float(sample["value"]), name == foreign)
 
 
 def _judged(factor: str, chance: float, bars: list[Bar]) -> tuple[Verdict, str]:
@@ -144,7 +158,7 @@ def _judged(factor: str, chance: float, bars: list[Bar]) -> tuple[Verdict, str]:
     if len(bars) < 2:
         return "plain", f"The {bars[0].code} code names it in {bars[0].mean:.0f} % of clips; guessing gets {chance:.0f} %."
     static, dynamic = bars
-    home = dynamic if factor in MOVING else static if factor in STAYING else max(bars, key=lambda bar: bar.mean)
+    home = _home(factor, static, dynamic)
     other = static if home is dynamic else dynamic
     near = chance + 100 * NEAR_CHANCE
     knows = home.mean >= chance + 0.5 * (100 - chance)
@@ -157,6 +171,13 @@ def _judged(factor: str, chance: float, bars: list[Bar]) -> tuple[Verdict, str]:
     if other.sample is not None and other.sample <= near:
         return "fair", f"It is in the {home.code} code; traces show in the mean of the {other.code} code, and drown in its noise."
     return "poor", f"Both codes know it: it leaks into the {other.code} code."
+
+
+def _home(factor: str, static: Bar, dynamic: Bar) -> Bar:
+    """Where the factor belongs: as the figures say, else as its name says, else where most of it is."""
+    if static.foreign or dynamic.foreign:
+        return dynamic if static.foreign else static
+    return dynamic if factor in MOVING else static if factor in STAYING else max(static, dynamic, key=lambda bar: bar.mean)
 
 
 def _graded(value: float, good: float, fair: float) -> Verdict:

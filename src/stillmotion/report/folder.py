@@ -10,13 +10,14 @@ from typing import Any
 import torch
 
 from stillmotion.core.abilities import Model
-from stillmotion.core.errors import FileRefused, UserError
+from stillmotion.core.errors import UserError
 from stillmotion.data.base import ClipSet, Splits
+from stillmotion.metrics.results import RESULTS, read_object, read_results
 from stillmotion.models import files
 from stillmotion.training.runs import RUN_FILE, load_data, read_run
 from stillmotion.training.settings import Run
 
-RESULTS, METRICS = "results.json", "metrics.jsonl"
+METRICS = "metrics.jsonl"
 Row = dict[str, Any]
 
 
@@ -53,40 +54,10 @@ def open_run(folder: Path) -> Finished:
     run = read_run(folder)
     loaded = files.load(folder)
     data, trouble = _data(run)
-    command = str(_json(folder / RUN_FILE).get("command", ""))
+    command = str(read_object(folder / RUN_FILE).get("command", ""))
     results = read_results(folder) if (folder / RESULTS).exists() else None
     steps = loaded.facts.get("steps") or (data.train.steps if data else 16)
     return Finished(folder, run, command, loaded.model, steps, results, _rows(folder / METRICS), data, trouble)
-
-
-def read_results(folder: Path) -> dict[str, Any]:
-    """What results.json of the folder holds. Raises FileRefused where it is missing or no such file."""
-    path = folder / RESULTS
-    if not path.is_file():
-        raise FileRefused(f"a finished run with {RESULTS}", f"{folder}, which has none", f"Go on with `stillmotion resume {folder}`.")
-    results = _json(path)
-    figures = results.get("figures")
-    if not isinstance(figures, dict) or not all(_is_figure(figure) for figure in figures.values()):
-        raise FileRefused("figures by name, each with a value", f"{path}, which holds something else", _again(path))
-    return results
-
-
-def _is_figure(figure: Any) -> bool:
-    return isinstance(figure, dict) and isinstance(figure.get("value"), int | float)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FileRefused("a JSON file", f"{path}, which cannot be read: {error}", _again(path)) from error
-    if not isinstance(content, dict):
-        raise FileRefused("a JSON object", f"{path}, which holds something else", _again(path))
-    return content
-
-
-def _again(path: Path) -> str:
-    return f"Remove it and run `stillmotion resume {path.parent}`, which writes it anew."
 
 
 def _rows(path: Path) -> list[Row]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -20,8 +21,9 @@ from stillmotion.core.abilities import Encodes
 from stillmotion.core.errors import MissingAbility
 from stillmotion.data.base import ClipSet
 from stillmotion.data.write import draft
-from stillmotion.report import animations, curves, figures, maps
-from stillmotion.report.folder import Finished, open_run, read_results
+from stillmotion.metrics.results import read_results
+from stillmotion.report import animations, curves, figures, maps, tables, verdicts
+from stillmotion.report.folder import Finished, open_run, spread
 from stillmotion.tasks.clips import default_source
 from stillmotion.tasks.codes import encode
 
@@ -84,7 +86,7 @@ def render(finished: Finished) -> str:
     loader = FileSystemLoader(HERE)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     css = Markup((HERE / "page.css").read_text(encoding="utf-8"))  # our own file: the one text that is not escaped
-    return environment.get_template("page.html.j2").render(css=css, curves=curves, maps=maps, **_content(finished))
+    return environment.get_template("page.html.j2").render(css=css, curves=curves, maps=maps, signs=verdicts.SIGNS, **_content(finished))
 
 
 def _content(finished: Finished) -> dict[str, Any]:
@@ -96,6 +98,7 @@ def _content(finished: Finished) -> dict[str, Any]:
         "split": split, "data_trouble": finished.data_trouble, "has_results": finished.results is not None,
         "version": __version__, "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), "folder": str(finished.folder),
         "cards": figures.cards(found), "probes": figures.probes(found), "lines": figures.lines(found),
+        "evaluation": tables.evaluation(finished.results),
         "swap": _or_word(lambda: _swap(finished, _there(clips))),
         "reconstruction": _or_word(lambda: _reconstruction(finished, _there(clips))),
         "generated": _or_word(lambda: _generated(finished)),
@@ -125,9 +128,18 @@ def _or_word(make: Callable[[], Any]) -> Any:
         return str(error)
 
 
-def _swap(finished: Finished, clips: ClipSet) -> animations.Picture:
+def _swap(finished: Finished, clips: ClipSet) -> dict[str, Any]:
+    """The grid, and what the judge saw in it or why that is not known."""
     grid, real = animations.swaps(finished, clips)
-    return animations.picture(grid, animations.rate(finished), header=real, side=real)
+    # who evaluates may name the factors that move, where the data does not know
+    moving = tuple(((finished.results or {}).get("evaluation") or {}).get("moving") or clips.moving)
+    notes: verdicts.Notes | str
+    try:
+        notes = verdicts.annotate(verdicts.judge_of(finished), replace(spread(clips, animations.GRID), moving=moving), grid)
+    except verdicts.NoJudge as error:
+        notes = str(error)
+    foot = 0 if isinstance(notes, str) else notes.foot
+    return {"picture": animations.picture(grid, animations.rate(finished), header=real, side=real, foot=foot), "notes": notes}
 
 
 def _reconstruction(finished: Finished, clips: ClipSet) -> dict[str, Any]:
@@ -148,8 +160,6 @@ def _generated(finished: Finished) -> dict[str, Any]:
     if source != "prior":
         shown["prior"] = animations.picture(animations.new_clips(finished, 1, finished.steps, "prior"), fps)
     return shown | {"long_steps": animations.LONG, "source": source}
-
-
 
 
 def _maps(finished: Finished, clips: ClipSet) -> dict[str, Any]:

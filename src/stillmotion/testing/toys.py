@@ -23,7 +23,8 @@ def toy(count: int, steps: int, generator: torch.Generator) -> ClipSet:
     bar = (torch.arange(SIZE) - place[..., None]) % SIZE < WIDTH
     pixels = _palette()[colour][:, None, :, None, None] * bar[:, :, None, None, :]
     frames = (255 * pixels.expand(-1, -1, -1, SIZE, -1)).to(torch.uint8)
-    return ClipSet.whole(frames, {"colour": colour, "direction": direction}, {"colour": tuple(COLOURS), "direction": DIRECTIONS})
+    labels, classes = {"colour": colour, "direction": direction}, {"colour": tuple(COLOURS), "direction": DIRECTIONS}
+    return ClipSet.whole(frames, labels, classes, moving=("direction",))
 
 
 def colour_of(frames: Tensor) -> Tensor:

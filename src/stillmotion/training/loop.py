@@ -97,7 +97,7 @@ class Trainer:
 
     def _stage(self, stage: Stage, first: int, saved: checkpoints.Checkpoint | None) -> None:
         parameters = _thaw(self.model, stage)
-        optimiser = torch.optim.Adam([value for _, value in parameters], lr=stage.learning_rate, fused=True)
+        optimiser = torch.optim.Adam([value for _, value in parameters], lr=stage.learning_rate, betas=stage.betas, fused=True)
         if saved is not None and saved.facts["stage"] == stage.name:
             _restore_adam(optimiser, parameters, saved.tensors)
         wrapped: nn.Module = self.model

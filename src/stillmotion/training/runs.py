@@ -11,7 +11,7 @@ from stillmotion.core.errors import FileRefused, UserError
 from stillmotion.core.registry import DATA, resolve
 from stillmotion.data.base import Splits
 from stillmotion.data.fitting import FrameSpec
-from stillmotion.training.settings import Run
+from stillmotion.training.settings import Part, Run
 
 RUN_FILE = "run.json"
 
@@ -29,14 +29,19 @@ def read_run(folder: Path) -> Run:
 
 def load_data(run: Run, *, show: bool = True) -> Splits:
     """The data of a run. Raises UserError for options that the data set does not have."""
-    load = resolve(DATA, run.data.name)
+    return load_part(run.data, show=show)
+
+
+def load_part(data: Part, *, show: bool = True) -> Splits:
+    """A data set by its name and options. Raises UserError for a name that is not registered and for options that it does not have."""
+    load = resolve(DATA, data.name)
     try:
-        signature(load).bind(**run.data.options)
+        signature(load).bind(**data.options)
     except TypeError as error:
-        raise UserError(f"options of the data set {run.data.name}", str(error), "See docs/data.md.") from error
+        raise UserError(f"options of the data set {data.name}", str(error), "See docs/data.md.") from error
     with warnings.catch_warnings():
         warnings.simplefilter("default" if show else "ignore")
-        splits: Splits = load(**run.data.options)
+        splits: Splits = load(**data.options)
     return splits
 
 

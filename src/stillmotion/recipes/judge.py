@@ -1,0 +1,156 @@
+"""The judge of a data set: trained on its training clips alone, measured on its test clips, kept in a folder like a model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from hashlib import sha256
+from inspect import signature
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from stillmotion.core.errors import UserError
+from stillmotion.core.random import seed_of
+from stillmotion.core.registry import DATA, JUDGES, resolve
+from stillmotion.data.base import ClipSet, Splits
+from stillmotion.data.roots import data_root
+from stillmotion.metrics.calibration import calibration
+from stillmotion.metrics.figure import Figure, share
+from stillmotion.metrics.judge import CHANNELS, Judge, Verdicts, read_all
+from stillmotion.models import files
+from stillmotion.recipes.bench import told
+from stillmotion.recipes.results import commit, machine
+from stillmotion.training.checkpoints import write_text
+from stillmotion.training.loop import Trainer
+from stillmotion.training.machine import choose_device, choose_precision, keep_freed_memory
+from stillmotion.training.runs import RUN_FILE, read_run
+from stillmotion.training.schedules import Schedule
+from stillmotion.training.settings import Feed, Part, Run, Stage
+
+BATCH = 32
+WHERE = ("root", "cache", "progress")
+"""Options of data sets that say where files lie and how they are read, and nothing of what is in them."""
+
+
+class Lessons(NamedTuple):
+    """channels: of the judge's convolutions. steps: of 32 clips each."""
+
+    channels: tuple[int, ...]
+    steps: int
+
+
+NARROW = Lessons((16, 32, 64, 128), 600)
+LESSONS = {"sprites": Lessons(CHANNELS, 700), "digits": Lessons((32, 64, 128, 256), 1500)}
+"""What is enough for each data set: real drawings take the published widths; the narrow judge is made in a minute."""
+
+
+def judge_run(
+    data: Part, splits: Splits, *, channels: tuple[int, ...] | None = None, steps: int | None = None, seed: int = 0, device: str = "auto"
+) -> Run:
+    """The run that trains a judge for this data: Adam at 1e-3 with betas (0.5, 0.999), as published; the rate falls to a twentieth."""
+    lessons = LESSONS.get(data.name, NARROW)
+    colours, size, _ = splits.train.frame_shape
+    options = {"classes": judgeable(splits), "colours": colours, "size": size, "channels": channels or lessons.channels}
+    stage = Stage(
+        name="judge",
+        steps=steps or lessons.steps,
+        learning_rate=1e-3,
+        betas=(0.5, 0.999),
+        decay=Schedule(kind="half_cosine", points=((0.3, 1.0), (1, 0.05))),
+        feed=Feed(batch=BATCH, labelled=True),
+    )
+    return Run(recipe=f"judge/{data.name}", data=data, model=Part(name="judge", options=options), stages=(stage,), seed=seed, device=device)
+
+
+def judgeable(splits: Splits) -> dict[str, tuple[str, ...]]:
+    """The factors that a judge can learn, with the names of their classes.
+
+    Raises UserError where there is none, and for splits without clips to measure the judge by.
+    """
+    if not len(splits.test) and not len(splits.validation):
+        raise UserError("clips that a judge is not trained on, to measure it by", "none", "Train with --hold-out or --hold-out-tail.")
+    can = told(splits.train, _held_out(splits))
+    found = {factor: names for factor, names in splits.train.classes.items() if factor in can}
+    if not found:
+        labels = ", ".join(splits.train.classes) or "none"
+        remedy = "Name factors with --pattern or --labels-from; a factor needs two classes, each with training clips."
+        raise UserError("clips with labels that a judge can learn", f"labels: {labels}", remedy)
+    return found
+
+
+def train_judge(run: Run, splits: Splits, folder: Path, *, command: str, show: bool = True) -> Path:
+    """Trains the judge of a run in a folder, or goes on with one that was stopped there; returns the folder.
+
+    Raises UserError where the folder holds another run.
+    """
+    device = choose_device(run.device)
+    run = run.model_copy(update={"precision": choose_precision(run.precision, device)})
+    if (folder / RUN_FILE).exists() and read_run(folder).model_dump(mode="json") != run.model_dump(mode="json"):
+        remedy = "Choose another folder, or remove that one."
+        raise UserError("a new folder, or one with a stopped run of this very judge", f"{folder}, which holds another run", remedy)
+    judge = files.build("judge", run.model.options, run.seed, JUDGES).to(device)
+    trainer = Trainer(judge, run, splits.train, splits.validation, folder, show=show)
+    if trainer.processes.rank == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / RUN_FILE, json.dumps({"command": command, "commit": commit(), "run": run.model_dump(mode="json")}, indent=1))
+    keep_freed_memory()
+    trainer.fit()
+    if trainer.processes.rank == 0:
+        judge.eval()
+        facts = {"minutes": round(trainer.seconds / 60, 2), "seed": run.seed, "command": command, "commit": commit(), "machine": machine()}
+        facts |= {"data": what(run.data), **examined(cast(Judge, judge), splits, run.seed)}
+        files.save(judge, folder / files.INNER, **facts)
+    return folder
+
+
+def examined(judge: Judge, splits: Splits, seed: int) -> dict[str, Any]:
+    """How good the judge is on clips that it never saw: accuracy and calibration of each factor, and on how many of which clips."""
+    held = _held_out(splits)
+    name = "test" if len(splits.test) else "validation"
+    verdicts, labels = read_all(judge, held), told(splits.train, held)
+    generator = torch.Generator().manual_seed(seed_of(seed, "judge"))
+    found = calibration(verdicts, labels, generator)
+    return {
+        "split": name,
+        "clips": len(held),
+        "accuracy": {factor: asdict(_accuracy(verdicts, held, labels[factor], factor, generator)) for factor in judge.classes},
+        "calibration": {f: {k: round(found[f"judge_{k}_{f}"].value, 5) for k in ("ece", "nll")} for f in judge.classes},
+    }
+
+
+def _accuracy(verdicts: Verdicts, clips: ClipSet, labels: Tensor, factor: str, generator: torch.Generator) -> Figure:
+    known = labels >= 0
+    clusters = None if clips.source is None else clips.source[known]
+    return share((verdicts.top(factor) == labels)[known], generator, clusters)
+
+
+def default_folder(data: Part) -> Path:
+    """Where the judge of this data is kept unless someone says otherwise: below the user's data root."""
+    clips = json.dumps(complete(data), sort_keys=True)
+    return data_root() / "judges" / f"{data.name}-{sha256(clips.encode()).hexdigest()[:12]}"
+
+
+def what(data: Part) -> dict[str, Any]:
+    """Which clips a data set has and how they are split, without where on this machine they lie."""
+    options = {name: value for name, value in sorted(data.options.items()) if name not in WHERE}
+    return {"name": data.name, "options": options}
+
+
+def complete(data: Part) -> dict[str, Any]:
+    """As `what`, with all options: one that is left to its default equals one that is given. Plain as JSON."""
+    options = data.options
+    try:
+        bound = signature(resolve(DATA, data.name)).bind(**options)
+        bound.apply_defaults()
+        options = dict(bound.arguments)
+    except (UserError, TypeError):  # a set that is not registered, or of another version: as it is told
+        pass
+    found: dict[str, Any] = json.loads(json.dumps(what(Part(name=data.name, options=options)), default=str))
+    return found
+
+
+def _held_out(splits: Splits) -> ClipSet:
+    return splits.test if len(splits.test) else splits.validation
