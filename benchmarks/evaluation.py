@@ -166,6 +166,8 @@ def _measured(bench: Bench) -> tuple[dict[str, float], dict[str, float], int]:
     """
     minutes, raised, figures = {}, {}, 0
     for name, one in MEASURES.items():
+        if not isinstance(bench.model, one.abilities[0]):
+            continue
         reason = one.lacking(bench)
         if reason:
             raise RuntimeError(f"{name} is not measured: {reason}")

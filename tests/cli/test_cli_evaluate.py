@@ -90,7 +90,7 @@ def test_the_terminal_tells_what_happens_and_ends_with_where_it_is(evaluated: Pa
     assert [line for line in err if line.startswith("measuring: ")][:3] == [
         "measuring: reconstruction", "measuring: reconstruction by poses", "measuring: swaps",
     ]  # fmt: skip
-    assert out[-2] == f"report   {evaluated / 'report.html'}"
+    assert out[-3:-1] == [f"tables   {evaluated / 'tables.md'}", f"report   {evaluated / 'report.html'}"]
     assert re.fullmatch(rf"results  {re.escape(str(evaluated / 'results.json'))}  \(14 test clips, \d+\.\d minutes\)", out[-1])
     titles = ["Swaps", "Two factors, one kept and one drawn", "Leakage", "Scores of the VDSM paper", "Scores of codes", "Reconstruction"]
     assert [line for line in out if line in titles] == titles
@@ -105,7 +105,8 @@ def test_a_judge_that_errs_is_told_with_its_scores(evaluated: Path, judge: Path,
 
 
 def test_tables_fit_the_terminal_and_show_shares_in_per_cent(evaluated: Path, place: Path) -> None:
-    tables = [line for line in (place / "out.txt").read_text(encoding="utf-8").splitlines() if not line.startswith(("report", "results"))]
+    out = (place / "out.txt").read_text(encoding="utf-8").splitlines()
+    tables = [line for line in out if not line.startswith(("tables", "report", "results"))]
     assert max(map(len, tables)) <= 80
     figures = results(evaluated)["figures"]
     for name, figure in figures.items():
@@ -146,6 +147,21 @@ def test_only_one_protocol_is_taken_and_shown_and_the_others_stay(
     assert changed, "another seed draws other resamples"
 
 
+def test_all_tables_are_kept_in_the_run_folder_even_where_one_is_asked_for(
+    evaluated: Path, judge: Path, tmp_path: Path, stillmotion: Stillmotion
+) -> None:
+    folder = shutil.copytree(evaluated, tmp_path / "again")
+    (folder / "tables.md").unlink()
+    assert stillmotion("evaluate", folder, "--judge", judge, "--only", "reconstruction", "--no-report").code == 0
+    page = (folder / "tables.md").read_text(encoding="utf-8")
+    assert [line[3:] for line in page.splitlines() if line.startswith("## ")][:3] == [
+        "Swaps", "Two factors, one kept and one drawn", "Leakage",
+    ]  # fmt: skip
+    for name, figure in results(folder)["figures"].items():
+        [line] = [line for line in page.splitlines() if line.startswith(f"| {name} |")]
+        assert f"| {figure['clips']:,} |" in line
+
+
 def test_the_same_seed_measures_the_same(evaluated: Path, judge: Path, tmp_path: Path, stillmotion: Stillmotion) -> None:
     folder = shutil.copytree(evaluated, tmp_path / "again")
     before = results(folder)["figures"]
@@ -166,7 +182,8 @@ def test_without_any_judge_the_rest_is_measured_and_what_is_left_out_is_told(
 ) -> None:
     result = stillmotion("evaluate", tiny, "--no-judge")
     assert result.code == 0, result
-    [line] = [line for line in result.err.splitlines() if line.startswith("left out")]
+    [line, other] = [line for line in result.err.splitlines() if line.startswith("left out")]
+    assert other == "left out (the model vdsm lacks the ability Imputes): imputation"
     assert line.startswith("left out (it needs a judge): swaps; two factors; two factors, aggregate posterior; ")
     assert judges(data_root) == []
     assert {figure["protocol"] for figure in results(tiny)["figures"].values()} == {
@@ -193,6 +210,8 @@ def test_refusals_come_before_a_judge_is_trained(tiny: Path, data_root: Path, tm
     stillmotion("evaluate", tiny, "--kinetics", tmp_path / "gone.pth").refused("gone.pth")
     stillmotion("evaluate", tiny, "--kinetics-sha256", "abc").refused("--kinetics-sha256 beside --kinetics")
     stillmotion("evaluate", tiny, "--only", "swaps").refused("protocols among", "'swaps'")
+    stillmotion("evaluate", tiny, "--only", "swap", "--only", "swp").refused("protocols among", "'swp'")
+    stillmotion("evaluate", tiny, "--only", "swap", "--only", "frechet_kinetics").refused("--kinetics FILE beside the protocol")
     stillmotion("evaluate", tiny, "--moving", "walk").refused("'walk'")
     (tiny / "model" / "model.safetensors").unlink()
     stillmotion("evaluate", tiny).refused("damaged or missing")
@@ -227,7 +246,8 @@ def test_videos_with_labels_get_a_judge_of_their_own(trained: Path, tmp_path: Pa
     assert "training a judge of" in result.err
     found = results(folder)
     assert found["evaluation"]["moving"] == ["action"]
-    assert "swap" in {figure["protocol"] for figure in found["figures"].values()}
+    assert "two_factor" in {figure["protocol"] for figure in found["figures"].values()}
+    assert "of two files" in found["evaluation"]["skipped"]["swaps"], "one file is held out"
     [kept] = judges(data_root)
     assert kept.name.startswith("videos-")
 
@@ -291,7 +311,7 @@ def test_comparisons_are_written_for_people_and_programs(evaluated: Path, second
 
 def test_what_cannot_be_compared_is_refused(evaluated: Path, judge: Path, tmp_path: Path, stillmotion: Stillmotion) -> None:
     stillmotion("compare", tmp_path / "gone").refused("results.json", "gone")
-    stillmotion("compare", evaluated, "-o", tmp_path / "tables.txt").refused(".md, .csv, .json", "tables.txt")
+    stillmotion("compare", evaluated, "-o", tmp_path / "tables.txt").refused(".md, .csv, .json, .html", "tables.txt")
     stillmotion("compare", judge).refused("results.json", str(judge))
 
 

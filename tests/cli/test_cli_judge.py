@@ -55,7 +55,7 @@ def test_training_ends_with_what_show_says(tmp_path: Path, stillmotion: Stillmot
 
 
 def test_a_judge_of_a_runs_data_is_the_one_that_evaluate_finds(tiny: Path, data_root: Path, stillmotion: Stillmotion) -> None:
-    result = stillmotion("judge", "train", tiny, *TINY_JUDGE)
+    result = stillmotion("judge", "train", tiny)
     assert result.code == 0, result
     [folder] = judges(data_root)
     assert load_judge(folder).judge.config.channels == (2, 2, 3, 4)
@@ -65,8 +65,19 @@ def test_a_judge_of_a_runs_data_is_the_one_that_evaluate_finds(tiny: Path, data_
     assert results(tiny)["judge"]["folder"] == str(folder)
 
 
+@pytest.mark.parametrize(("options", "named"), [
+    (["--steps", 2], "--steps"), (["--channels", "2,2,3,4"], "--channels"), (["--seed", 3], "--seed"),
+    (["--steps", 2, "--seed", 3], "--steps and --seed"),
+])  # fmt: skip
+def test_a_judge_of_its_own_kind_does_not_become_the_one_that_evaluate_finds(
+    options: list[object], named: str, data_root: Path, stillmotion: Stillmotion
+) -> None:
+    stillmotion("judge", "train", "pendula", *options, *CLIPS).refused(f"-o FOLDER beside {named}", "evaluate --judge")
+    assert judges(data_root) == []
+
+
 def test_options_of_data_sets_have_no_effect_on_the_data_of_a_run(tiny: Path, tmp_path: Path, stillmotion: Stillmotion) -> None:
-    result = stillmotion("judge", "train", tiny, *TINY_JUDGE, "--data", "clips=99", "--data-root", tmp_path)
+    result = stillmotion("judge", "train", tiny, "-o", tmp_path / "j", *TINY_JUDGE, "--data", "clips=99", "--data-root", tmp_path)
     assert result.code == 0
     assert "--data is for built-in sets and has no effect on the data of a run." in result.err
     assert "--data-root is for built-in sets and has no effect on the data of a run." in result.err

@@ -114,6 +114,21 @@ def test_options_without_effect_on_a_built_in_set_are_named(stillmotion: Stillmo
     assert set(train.FOR_FOLDERS) <= set(signature(train.train).parameters)
 
 
+def test_bouncing_balls_train_a_kalman_vae(tmp_path: Path, stillmotion: Stillmotion) -> None:
+    result = stillmotion("train", "box", "--print", "--likelihood", "gaussian")
+    assert result.code == 0
+    shown = yaml.safe_load(result.out)
+    assert (shown["recipe"], shown["model"], list(shown["stages"])) == ("kvae/box", {"width": 16}, ["systems", "all"])
+    assert result.err.splitlines() == ["--likelihood is for VDSM and has no effect on box."]
+    few = {"systems": {"steps": 1}, "all": {"steps": 1}}
+    config = write_yaml(tmp_path / "tiny.yaml", {"data": {"clips": 32, "validation": 4, "test": 4}, "model": {"width": 4}, "stages": few})
+    made = stillmotion("train", "box", "--size", "quick", "--config", config, "-o", tmp_path / "run")
+    assert made.code == 0, made
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "KVAE" in page
+    assert "lacks the ability Swaps" in page
+
+
 # refusals
 
 

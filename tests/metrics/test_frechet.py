@@ -197,10 +197,10 @@ def test_figures_have_their_names_and_the_extrapolation_only_where_it_is_sound()
     g = seeded()
     plenty = frechet_figures("frechet_judge_generation", normal(60, 8, g), normal(90, 8, g), g)
     name = "frechet_judge_generation"
-    assert list(plenty) == [name, f"{name}_floor", f"{name}_infinity"]
-    assert [figure.clips for figure in plenty.values()] == [60, 45, 60]
+    assert list(plenty) == [name, f"{name}_infinity"]
+    assert [figure.clips for figure in plenty.values()] == [60, 60]
     assert all(figure.low <= figure.value <= figure.high for figure in plenty.values())
-    assert list(frechet_figures(name, normal(16, 8, g), normal(90, 8, g), g)) == [name, f"{name}_floor"]
+    assert list(frechet_figures(name, normal(16, 8, g), normal(90, 8, g), g)) == [name]
 
 
 def test_the_same_seed_gives_the_same_figures() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stillmotion.metrics.protocols import PROTOCOLS, better, needs_judge, protocol_of, shown, symbol, unit_of
+from stillmotion.metrics.protocols import PROTOCOLS, better, needs_judge, needs_moving, protocol_of, shown, symbol, unit_of
 
 # name, protocol, unit, which way is better
 FIGURES = [
@@ -34,7 +34,7 @@ FIGURES = [
     ("factor_vae", "benchmark", "share", "higher"),
     ("intervention_static", "benchmark", "plain", "higher"),
     ("frechet_judge_generation", "frechet_judge", "plain", "lower"),
-    ("frechet_judge_generation_floor", "frechet_judge", "plain", ""),
+    ("frechet_judge_floor", "frechet_judge", "plain", ""),
     ("frechet_kinetics_reconstruction", "frechet_kinetics", "plain", "lower"),
     ("imputation_smooth_p50", "imputation", "share", "lower"),
     ("elbo_per_frame", "likelihood", "nats", "higher"),
@@ -57,9 +57,20 @@ def test_swaps_that_no_judge_saw_were_read_from_pixels() -> None:
     ("swap_both_accuracy", True), ("two_factor_entropy", True), ("consistency_hair", True), ("resampled_dynamic_action", True),
     ("frechet_judge_generation", True), ("disagreement_kl_hair", True), ("embedding_static_hair", False), ("leak_static_to_action", False),
     ("psnr_poses_test", False), ("frechet_kinetics_generation", False), ("swap_border_person", False), ("mig", False),
+    ("consistency_pooled_judge_hair", False),
 ])  # fmt: skip
 def test_what_depends_on_the_judge(name: str, needed: bool) -> None:
     assert needs_judge(name) is needed
+
+
+@pytest.mark.parametrize(("name", "needed"), [
+    ("swap_both_accuracy", True), ("swap_hair_accuracy", True), ("two_factor_entropy", True), ("disagreement_kl_hair", True),
+    ("leak_static_to_action_mean", True), ("probe_static_hair_mean", True), ("resampled_static_hair", True), ("intervention_static", True),
+    ("mig", False), ("consistency_hair", False), ("embedding_static_hair", False), ("generation_entropy", False),
+    ("psnr_poses_test", False), ("frechet_judge_generation", False), ("swap_border_person", False), ("elbo_per_frame", False),
+])  # fmt: skip
+def test_what_depends_on_which_factors_move(name: str, needed: bool) -> None:
+    assert needs_moving(name) is needed
 
 
 @pytest.mark.parametrize(("name", "value", "text", "unit"), [

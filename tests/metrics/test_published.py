@@ -110,6 +110,25 @@ def test_the_tables_of_the_dsa_report(method: str, first: int) -> None:
         assert found[f"disagreement_kl_random_{factor}"] == values[4]
 
 
+def test_divergences_by_another_judge_never_stand_beside_ours() -> None:
+    rows = published("dsa_report", STANDARD)
+    assert [row.method for row in rows] == ["DSA", "DSA, beta = 6"]
+    assert all(row.figures.keys() == {f"disagreement_{factor}" for factor in REPORT} for row in rows)
+    apart = [row for row in every_row() if row.protocol == "dsa_report" and row.differs]
+    assert all("_kl_" in name for row in apart for name in row.figures)
+    assert all("13.8" in row.differs and "9.72" in row.differs for row in apart)
+
+
+@pytest.mark.parametrize("data", [VDSM, MUG])
+def test_of_vdsm_only_what_the_pooled_judge_gave_stands_beside_ours_and_says_what_is_not_repeated(data: Data) -> None:
+    assert published("vdsm", data) == []
+    (row,) = published("vdsm_released", data)
+    assert all(words in row.note for words in ("architecture", "zeroing gradients", "training mode"))
+    assert ("nine classes" in row.note) == (data == MUG)
+    embedding = next(row for row in every_row() if row.data == data and any(name.startswith("embedding") for name in row.figures))
+    assert "shares of the experts" in embedding.differs
+
+
 def test_the_bounds_on_the_controlled_pendulum() -> None:
     rows = published("likelihood", Data(name="pendulum", version="controlled"))
     assert [row.figures["elbo_per_frame"] for row in rows] == [810.08, 807.02, 798.56, 784.70]

@@ -8,7 +8,8 @@ import pytest
 
 from oracles.measured_runs import JUDGE, entry, measured_results, older_results, write_run
 from stillmotion.core.errors import FileRefused, UserError
-from stillmotion.recipes.compare import Cell, Table, compare, read_runs
+from stillmotion.recipes.compare import Cell, Table, compare
+from stillmotion.recipes.measured import read_runs
 
 SWAP = "swap_both_accuracy"
 
@@ -70,6 +71,89 @@ def test_the_judge_does_not_part_what_it_never_saw(tmp_path: Path) -> None:
     tables = compare([write_run(tmp_path / "a", measured_results(figures)), write_run(tmp_path / "b", others, steps=1)])
     assert [len(table.columns) for table in tables] == [2, 2, 2]
     assert {table.judge for table in tables} == {""}
+
+
+def test_runs_of_which_other_factors_were_said_to_move_have_tables_of_their_own(tmp_path: Path) -> None:
+    figures = {SWAP: 0.9, "consistency_hair": 0.8, "leak_static_to_action_mean": 0.4, "mig": 0.1, "intervention_static": 0.5}
+    moving = {"a": ["direction", "action"], "b": ["action"], "c": ["action", "direction"]}
+    measured = {name: measured_results(figures, moving=factors) for name, factors in moving.items()}
+    tables = compare([write_run(tmp_path / name, found, steps=k) for k, (name, found) in enumerate(measured.items(), 1)])
+    assert [(table.protocol, [column.name for column in table.columns]) for table in tables] == [
+        ("swap", ["a", "c"]), ("swap", ["b"]), ("leakage", ["a", "c"]), ("leakage", ["b"]), ("vdsm", ["a", "b", "c"]),
+        ("benchmark", ["a", "b", "c"]), ("benchmark", ["a", "c"]), ("benchmark", ["b"]),
+    ]  # fmt: skip
+    words = "test clips of sprites (standard)"
+    assert [table.heading for table in tables[:2]] == [f"{words}; said to move: action, direction", f"{words}; said to move: action"]
+    assert (tables[4].heading, list(tables[5].rows)) == (words, ["mig"])
+
+
+def test_only_what_the_judge_saw_is_parted_by_the_judge(tmp_path: Path) -> None:
+    plain = {"leak_static_to_action_mean": 0.4, "probe_static_hair_mean": 0.9}
+    judges = {"a": JUDGE, "b": {**JUDGE, "sha256": "another"}, "c": JUDGE, "none": None}
+    folders = [
+        write_run(tmp_path / name, measured_results({**plain, **({"resampled_static_hair": 0.2} if judge else {})}, judge=judge), steps=k)
+        for k, (name, judge) in enumerate(judges.items(), 1)
+    ]
+    tables = compare(folders)
+    assert {table.protocol for table in tables} == {"leakage"}
+    assert [[column.name for column in table.columns] for table in tables] == [["a", "b", "c", "none"], ["a", "c"], ["b"]]
+    assert [list(table.rows) for table in tables] == [[*plain], ["resampled_static_hair"], ["resampled_static_hair"]]
+    assert [table.judge[:14] for table in tables] == ["", "judge 01234567", "judge another,"]
+
+
+def test_runs_seen_by_one_judge_have_all_figures_of_a_protocol_in_one_table(tmp_path: Path) -> None:
+    figures = {"leak_static_to_action_mean": 0.4, "resampled_static_hair": 0.2}
+    other = write_run(tmp_path / "b", measured_results({"chance_hair": 0.2}), steps=1)
+    table = only(compare([write_run(tmp_path / "a", measured_results(figures)), other]))
+    assert [list(table.rows), len(table.columns)] == [[*figures, "chance_hair"], 2]
+
+
+def test_distances_on_other_weights_have_a_table_of_their_own(tmp_path: Path) -> None:
+    def measured(name: str, extras: dict[str, Any] | None, steps: int) -> Path:
+        found = {"frechet_kinetics_reconstruction": 20.0, "frechet_judge_reconstruction": 3.0}
+        return write_run(tmp_path / name, measured_results(found, extras=extras), steps=steps)
+
+    given = [{"kinetics": {"file": "x.pth", "sha256": sha}} for sha in ("aaaaaaaaaa", "bbbbbbbbbb", "aaaaaaaaaa")]
+    forgotten: list[dict[str, Any] | None] = [{"kinetics": None}, None]
+    folders = [measured(f"run{k}", extras, k + 1) for k, extras in enumerate([*given, *forgotten])]
+    judged, *kinetics = compare(folders)
+    assert len(judged.columns) == 5
+    assert [[column.name for column in table.columns] for table in kinetics] == [["run0", "run2"], ["run1"], ["run3"], ["run4"]]
+    assert [table.heading.split("; ")[-1] for table in kinetics] == [
+        "Kinetics weights aaaaaaaa", "Kinetics weights bbbbbbbb", "Kinetics weights unknown", "Kinetics weights unknown",
+    ]  # fmt: skip
+
+
+def test_weights_are_those_of_the_evaluation_that_took_the_distances(tmp_path: Path) -> None:
+    results = measured_results(
+        {"frechet_kinetics_reconstruction": 20.0}, extras={"kinetics": None},
+        protocols={"frechet_kinetics": {"extras": {"kinetics": {"sha256": "aaaaaaaaaa"}}}, "swap": {"extras": {"kinetics": None}}},
+    )  # fmt: skip
+    assert only(compare([write_run(tmp_path / "a", results)])).heading.endswith("; Kinetics weights aaaaaaaa")
+
+
+def test_other_clips_under_the_same_options_have_a_table_of_their_own(tmp_path: Path) -> None:
+    def measured(name: str, clips: str | None, steps: int) -> Path:
+        data = {"name": "sprites", "options": {}, **({"clips_sha256": clips} if clips else {})}
+        return write_run(tmp_path / name, measured_results({SWAP: 0.9}, data=data), steps=steps)
+
+    tables = compare([measured(f"run{k}", clips, k + 1) for k, clips in enumerate(["aaaaaaaaaa", "bbbbbbbbbb", "aaaaaaaaaa", None])])
+    assert [[column.name for column in table.columns] for table in tables] == [["run0", "run2"], ["run1"], ["run3"]]
+    words = "test clips of sprites (standard)"
+    assert [table.heading for table in tables] == [f"{words}; clips aaaaaaaa", f"{words}; clips bbbbbbbb", words]
+
+
+def test_the_hash_of_the_clips_is_found_in_runs_that_were_never_evaluated(tmp_path: Path) -> None:
+    results = older_results({"psnr_poses_test": 25.0}) | {"clips_sha256": "aaaaaaaaaa"}
+    assert only(compare([write_run(tmp_path / "a", results)])).heading == "sprites (standard); clips aaaaaaaa"
+
+
+def test_figures_that_name_their_own_split_stand_apart(tmp_path: Path) -> None:
+    figures = {"swap_border": entry(0.9), "swap_border_person": entry(0.8) | {"split": "validation"}}
+    tables = compare([write_run(tmp_path / "a", measured_results(figures)), write_run(tmp_path / "b", measured_results(figures), steps=1)])
+    assert [(table.heading.split()[0], list(table.rows), len(table.columns)) for table in tables] == [
+        ("test", ["swap_border"], 2), ("validation", ["swap_border_person"], 2),
+    ]  # fmt: skip
 
 
 def test_options_at_their_default_and_places_of_files_do_not_part_runs(tmp_path: Path) -> None:
@@ -162,9 +246,17 @@ def test_vdsm_stands_beside_consistency_only_where_it_was_measured_its_way(tmp_p
     data = {"name": "sprites", "options": {"version": "vdsm"}}
     figures = {"consistency_hair": 0.9, "embedding_static_hair": 0.9, "consistency_pooled_judge_hair": 0.9}
     ours, released = compare([write_run(tmp_path / "a", measured_results(figures, data=data))])
-    assert ours.rows["consistency_hair"][1] is None
-    assert ours.rows["embedding_static_hair"][1] == Cell(0.9933)
+    assert [column.kind for column in ours.columns] == ["run"]
     assert released.rows["consistency_pooled_judge_hair"][1] == Cell(1.0)
+    assert "Not repeated of the released judge" in released.notes[0]
+    assert released.judge == ""
+
+
+def test_published_shares_stand_beside_ours_but_not_divergences_by_another_judge(tmp_path: Path) -> None:
+    table = only(compare([write_run(tmp_path / "a", measured_results({"disagreement_hair": 0.1, "disagreement_kl_hair": 0.3}))]))
+    assert [column.name for column in table.columns] == ["a", "DSA", "DSA, beta = 6"]
+    assert table.rows["disagreement_hair"][1:] == (Cell(0.02), Cell(0.022))
+    assert table.rows["disagreement_kl_hair"][1:] == (None, None)
 
 
 # Older runs and errors

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 
 from oracles.finished_runs import CHANNELS, PENDULA, finish, model_options, quickly, videos, write_videos
-from stillmotion.core.errors import FileRefused
+from stillmotion.core.errors import FileRefused, UserError
 from stillmotion.data.base import ClipSet, Splits
 from stillmotion.metrics import kinetics
 from stillmotion.metrics.frechet import frechet_distance
@@ -172,9 +174,15 @@ def test_kinetics_distances_are_measured_end_to_end_with_the_hash_beside_them(ru
     found = evaluate(run, judge=None, only=("frechet_kinetics",), extras=Extras(kinetics=weights, kinetics_sha256=sha256))
     figures = {name: figure for name, figure in found["figures"].items() if figure["protocol"] == "frechet_kinetics"}
     ways = ("reconstruction", "generation", "generation_aggregate")
-    assert {f"frechet_kinetics_{way}" for way in ways} | {f"frechet_kinetics_{way}_floor" for way in ways} <= figures.keys()
+    assert {f"frechet_kinetics_{way}" for way in ways} <= figures.keys()
+    assert [name for name in figures if name.endswith("_floor")] == ["frechet_kinetics_floor"]
     assert figures["frechet_kinetics_reconstruction"]["clips"] == 28
-    assert found["evaluation"]["extras"] == {"kinetics": {"file": weights.name, "sha256": sha256}, "pooled_judge": False}
+    extras = {"kinetics": {"file": weights.name, "sha256": sha256}, "pooled_judge": False}
+    assert found["evaluation"]["extras"] == extras
+    later = evaluate(run, judge=None, only=("reconstruction",))
+    assert later["figures"].items() >= figures.items()
+    assert later["evaluation"]["protocols"]["frechet_kinetics"]["extras"] == extras
+    assert later["evaluation"]["protocols"]["reconstruction"]["extras"] == later["evaluation"]["extras"] != extras
 
 
 def test_a_perfect_model_is_at_no_distance_and_a_few_clips_are_taken_evenly(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,6 +199,18 @@ def test_a_perfect_model_is_at_no_distance_and_a_few_clips_are_taken_evenly(weig
     distance = frechet_distance(features.features(made), features.features(world.clips.clips(pick)))
     assert found["frechet_kinetics_generation"].value == pytest.approx(distance, rel=1e-4)
     assert not any(name.startswith("frechet_kinetics_generation_aggregate") for name in found)
+
+
+@pytest.mark.parametrize(("source", "got"), [([0, 0, 0, 0], "4 clips of 1"), ([0, 1, 2], "3 clips of 3")])
+def test_too_few_clips_are_refused_before_features_are_computed(weights: Path, source: list[int], got: str) -> None:
+    world = toy_world(5)
+    held = replace(world.clips.subset(torch.arange(len(source))), source=torch.tensor(source))
+    bench = Bench(PerfectSwapper(world), Splits(world.clips, held, held), None, world.clips.moving)
+    (measure,) = extra_measures(Extras(kinetics=weights), tiny(world.clips))[1].values()
+    with patch.object(kinetics.KineticsFeatures, "features") as computed:
+        with pytest.raises(UserError, match=f"four measured clips of two files or identities, got {got}"):
+            measure.take(bench)
+        computed.assert_not_called()
 
 
 def test_a_weight_file_that_cannot_be_used_is_refused_before_anything_is_measured(run: Path, weights: Path) -> None:

@@ -13,12 +13,14 @@ import pytest
 import torch
 
 from oracles.tiny_runs import rows
+from stillmotion.core.clips import Clips
 from stillmotion.core.errors import UserError
 from stillmotion.core.registry import DATA
 from stillmotion.data.base import ClipSet, Splits
-from stillmotion.metrics.judge import read_all
+from stillmotion.metrics.judge import Verdicts, read_all
 from stillmotion.metrics.judge_files import load_judge
 from stillmotion.recipes import judge as module
+from stillmotion.recipes.held_out import clips_sha256
 from stillmotion.recipes.judge import NARROW, complete, default_folder, examined, judge_run, judgeable, train_judge, what
 from stillmotion.testing.references import ExactJudge, World, toy_world
 from stillmotion.testing.toys import toy
@@ -63,6 +65,7 @@ def test_it_learns_the_toy_in_seconds_and_says_so(tmp_path: Path) -> None:
     facts = loaded.facts
     assert (facts["split"], facts["clips"], facts["seed"], facts["command"]) == ("test", 250, 0, "stillmotion judge train toy")
     assert facts["data"] == {"name": "toy", "options": {}}
+    assert facts["clips_sha256"] == clips_sha256(toys())
     assert facts["minutes"] >= 0
     assert {"commit", "machine"} <= facts.keys()
     asked = read_all(loaded.judge, toys().test)
@@ -185,6 +188,33 @@ def test_an_exact_judge_is_right_and_clips_of_classes_never_trained_on_do_not_co
         "colour": (1.0, 48), "direction": (1.0, 64), "start": (1.0, 56),
     }  # fmt: skip
     assert all(told == {"ece": 0.0, "nll": 0.0} for told in found["calibration"].values())
+
+
+class Flawed(ExactJudge):
+    """Takes the last colour for the first one."""
+
+    def read(self, clips: Clips) -> Verdicts:
+        seen = super().read(clips)
+        colour = seen.logits["colour"].clone()
+        colour[colour.argmax(1) == 3, 0] = 99.0
+        return Verdicts({**seen.logits, "colour": colour}, seen.features)
+
+
+def test_accuracy_and_calibration_resample_held_out_identities_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors come identity by identity: as independent clips they would seem known to a third of what they are."""
+    world, clips = sixty_four()
+    who = clips.labels["colour"]
+    train = replace(clips, labels={**clips.labels, "who": who}, moving=("direction",))
+    held = replace(train, labels={**clips.labels, "who": who + 4})
+    given: list[Any] = []
+    plain = module.calibration
+    monkeypatch.setattr(module, "calibration", lambda *all_of_it: given.append(all_of_it[3]) or plain(*all_of_it))
+    together = examined(Flawed(world), Splits(train, train, held), seed=0)["accuracy"]["colour"]  # type: ignore[arg-type]
+    apart = examined(Flawed(world), Splits(train, train, train), seed=0)["accuracy"]["colour"]  # type: ignore[arg-type]
+    assert together["value"] == apart["value"] == 0.75
+    assert together["high"] - together["low"] > 2 * (apart["high"] - apart["low"])
+    assert torch.equal(given[0], who + 4)
+    assert given[1] is None
 
 
 # where it is kept

@@ -44,7 +44,8 @@ class Keeps(GreyModel):
 def test_a_model_whose_static_code_holds_all_keeps_colour_and_fails_at_movement(monkeypatch: pytest.MonkeyPatch) -> None:
     data = pendula.load(clips=14, validation=14, test=28, steps=16, size=16)
     monkeypatch.setattr(module, "SWAPS", 60)
-    found = readers(run_on("pendula"), Keeps(), data)  # type: ignore[arg-type]
+    split, found = readers(run_on("pendula"), Keeps(), data)  # type: ignore[arg-type]
+    assert split == "test"
     assert found["swap_static_accuracy"].value == 1.0
     assert found["swap_action_accuracy"].value < 0.8
     assert {figure.clips for figure in found.values()} == {60}
@@ -66,22 +67,27 @@ def test_borders_of_swaps_are_told_apart_also_where_clips_are_padded(folder: Pat
         def swap(self, identity: Codes, motion: Codes) -> Codes:
             return identity if keeps == "identity" else motion
 
-    data = read(folder, tmp_path, hold_out_tail=0.25, hold_out_clip_per="person")
+    data = read(folder, tmp_path, hold_out_tail=0.25, validation=0.0, test=0.0)
     assert (data.validation.lengths == 3).all()  # of 8, the rest is padding
-    found = readers(run_on("videos"), Walls(), data)  # type: ignore[arg-type]
+    split, found = readers(run_on("videos"), Walls(), data)  # type: ignore[arg-type]
+    assert split == "validation"
     assert found["swap_border_person"].value == share
-    assert found["swap_border_person"].clips == 6
+    assert found["swap_border_person"].clips == 24  # of the thirty ordered pairs of six clips, six show one wall
 
 
-def test_pairs_before_the_same_wall_are_not_counted(folder: Path, tmp_path: Path) -> None:
+def test_where_all_test_clips_stand_before_one_wall_validation_clips_are_measured(folder: Path, tmp_path: Path) -> None:
     data = read(folder, tmp_path, hold_out=[{"person": "1"}], hold_out_tail=0.5)
-    found = readers(run_on("videos"), Keeps(), data)  # type: ignore[arg-type]
+    assert len(data.test)
+    split, found = readers(run_on("videos"), Keeps(), data)  # type: ignore[arg-type]
+    assert split == "validation"
     assert found["swap_border"].clips == 8  # four clips of two people: of the twelve ordered pairs, four show one wall
 
 
 def test_pairs_of_a_folder_are_counted_by_clip_and_by_factor(folder: Path, tmp_path: Path) -> None:
     data = read(folder, tmp_path, hold_out_tail=0.25, hold_out_clip_per="person")
-    found = readers(run_on("videos"), build("vdsm", model_options(16), 0), data)
+    assert set(data.test.source.tolist()).isdisjoint(data.validation.source.tolist())  # type: ignore[union-attr]
+    split, found = readers(run_on("videos"), build("vdsm", model_options(16), 0), data)
+    assert split == "test"
     assert found["swap_border"].clips == found["swap_border_person"].clips == 6  # ordered pairs of the three clips
     for figure in found.values():
         assert figure.low <= figure.value <= figure.high
@@ -91,14 +97,14 @@ def test_clips_before_one_wall_tell_nothing(folder: Path, tmp_path: Path) -> Non
     for path in folder.glob("p[12]_*"):
         path.unlink()
     data = read(folder, tmp_path, hold_out_tail=0.5)
-    assert readers(run_on("videos"), Keeps(), data) == {}  # type: ignore[arg-type]
+    assert readers(run_on("videos"), Keeps(), data) == ("validation", {})  # type: ignore[arg-type]
 
 
 def test_of_other_data_pixels_tell_nothing() -> None:
-    assert readers(run_on("none"), GreyModel(), Splits(*[tiny_clips()] * 3)) == {}  # type: ignore[arg-type]
+    assert readers(run_on("none"), GreyModel(), Splits(*[tiny_clips()] * 3)) == ("test", {})  # type: ignore[arg-type]
 
 
 def test_the_readers_of_pendula_do_not_ask_for_more_than_the_clips_show() -> None:
     data = pendula.load(clips=14, validation=14, test=28, steps=16, size=16)
     alike = data.test.subset(data.test.labels["colour"] == 0)
-    assert readers(run_on("pendula"), Keeps(), Splits(data.train, data.validation, alike)) == {}  # type: ignore[arg-type]
+    assert readers(run_on("pendula"), Keeps(), Splits(data.train, data.validation, alike)) == ("test", {})  # type: ignore[arg-type]

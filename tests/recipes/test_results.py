@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+import warnings
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
+import scipy
+import sklearn
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +27,7 @@ from stillmotion.core.codes import Codes
 from stillmotion.core.errors import FileRefused
 from stillmotion.data import pendula, videos
 from stillmotion.data.base import ClipSet, Splits
-from stillmotion.metrics.figure import Figure
+from stillmotion.metrics.figure import Figure, mean
 from stillmotion.metrics.protocols import READERS
 from stillmotion.metrics.published import every_row
 from stillmotion.metrics.quality import psnr
@@ -83,13 +88,29 @@ def test_the_peak_signal_to_noise_ratio_is_the_mean_over_clips(swings: Splits) -
             assert found[f"psnr_{way}_test"]["value"] == pytest.approx(float(values.mean()), abs=1e-3)
 
 
+def test_clips_of_one_held_out_identity_are_resampled_together(swings: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven test identities that no training clip shows, four clips each; those of the validation were trained on."""
+    who, given = torch.arange(28) // 4, []
+    parts = [replace(part, labels={**part.labels, "who": who[: len(part)] + low}) for part, low in zip(swings, (0, 0, 7), strict=True)]
+
+    def spying(values: Tensor, noise: torch.Generator, clusters: Tensor | None) -> Figure:
+        given.append(clusters)
+        return mean(values, noise, clusters)
+
+    monkeypatch.setattr(results, "mean", spying)
+    figures(run_on("none"), build("vdsm", SIXTEEN, 0).eval(), Splits(*parts))
+    assert given[:2] == [None, None]
+    assert all(torch.equal(clusters, who + 7) for clusters in given[2:])
+    assert len(given) == 4
+
+
 def test_figures_are_of_clips_that_were_not_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Training clips are dark, validation clips brighter, test clips brightest; only probes may see dark ones, to be fitted on."""
     sets = []
     for seed, (low, high) in enumerate(((0, 100), (150, 200), (220, 256))):
         clips = tiny_clips(6, seed=seed)
         frames = torch.randint(low, high, clips.frames.shape, generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
-        sets.append(replace(clips, frames=frames))
+        sets.append(replace(clips, frames=frames, moving=("kind",)))
     asked: dict[str, list[str]] = {"quality": [], "probes": []}
 
     def spying(what: str) -> Any:
@@ -106,13 +127,14 @@ def test_figures_are_of_clips_that_were_not_trained_on(monkeypatch: pytest.Monke
     assert asked["quality"] == ["validation"] * 2 + ["test"] * 2  # each in both ways
     assert asked["probes"] == ["train", "validation", "test"] * 2  # means and samples
     held = sets[2].labels["kind"]
-    assert found["chance_kind"]["clips"] == found["probe_static_kind_mean"]["clips"] == int((held >= 0).sum()) == 5
+    assert found["chance_kind"]["clips"] == found["leak_static_to_kind_mean"]["clips"] == int((held >= 0).sum()) == 5
 
 
 def test_classes_that_no_training_clip_has_are_not_asked_for() -> None:
     held, train = tiny_clips(8, seed=1), tiny_clips(8, seed=0)
     held = replace(held, labels={"kind": torch.tensor([0, 1, 5, 6, 7, 0, 1, -1])})
     train = replace(train, labels={"kind": train.labels["kind"].clamp(max=1)})
+    train = replace(train, moving=("kind",))
     model = build("vdsm", EIGHT, 0).eval()
     assert figures(run_on("none"), model, Splits(train, held, held))["chance_kind"]["clips"] == 4
     strangers = replace(held, labels={"kind": torch.full((8,), 9)})
@@ -162,13 +184,24 @@ def test_many_clips_are_drawn_from_all_of_them(monkeypatch: pytest.MonkeyPatch) 
 # figures of a folder of videos
 
 
+def test_what_pixels_tell_of_another_split_says_so(tmp_path: Path) -> None:
+    """Both test clips are of one person, before one wall."""
+    place = write_videos(tmp_path / "clips")
+    plain: dict[str, Any] = {"size": 16, "steps": 8, "pattern": r"p(?P<person>\d)_(?P<action>.+)", "progress": False}
+    data = videos.load(place, cache=tmp_path / "cache", **plain, hold_out=[{"person": "1"}], hold_out_tail=0.5)
+    found = figures(run_on("videos"), build("vdsm", SIXTEEN, 0).eval(), data)
+    assert found["swap_border"]["split"] == "validation"
+    assert [name for name, figure in found.items() if "split" in figure and not name.startswith("swap_border")] == []
+
+
 def test_figures_of_a_folder(tmp_path: Path) -> None:
     place = write_videos(tmp_path / "clips")
     held: dict[str, Any] = {"hold_out_tail": 0.25, "hold_out_clip_per": "person"}
     plain: dict[str, Any] = {"size": 16, "steps": 8, "pattern": r"p(?P<person>\d)_(?P<action>.+)", "progress": False}
     data = videos.load(place, cache=tmp_path / "cache", **plain, **held)
     found = figures(run_on("videos"), build("vdsm", SIXTEEN, 0).eval(), data)
-    assert found.keys() >= {"psnr_poses_validation", "psnr_sequence_test", "chance_person", "swap_border", "swap_border_person"}
+    assert found.keys() >= {"psnr_poses_validation", "psnr_sequence_test", "swap_border", "swap_border_person"}
+    assert not [name for name in found if name.startswith(("probe_", "leak_", "chance_"))]  # nobody has said what moves
     assert all(figure.keys() == FIELDS for figure in found.values())
     assert found["psnr_poses_validation"]["clips"] == len(data.validation) == 3
     assert found["psnr_poses_test"]["clips"] == len(data.test)
@@ -214,7 +247,8 @@ def write_into(place: Path) -> Any:
 
 def test_results_are_written_in_the_common_format(place: Path) -> None:
     written = write_into(place)
-    assert list(written) == ["recipe", "command", "commit", "minutes", "machine", "seeds", "judge", "evaluation", "figures"]
+    assert list(written) == ["recipe", "command", "commit", "minutes", "machine", "seeds", "clips_sha256", "judge", "evaluation", "figures"]
+    assert re.fullmatch(r"[0-9a-f]{64}", written["clips_sha256"])
     assert written["commit"] is None
     assert (written["recipe"], written["command"], written["minutes"], written["seeds"]) == ("tiny", "stillmotion train x", 1.5, [4])
     assert written["figures"] == {"psnr_sequence_test": entry(1.0)}
@@ -228,6 +262,17 @@ def test_what_was_evaluated_stays_and_what_was_not_is_written_anew(place: Path) 
     assert {name: written[name] for name in before} == before
     (place / "results.json").write_text(json.dumps({**before, "evaluation": None}))
     assert write_into(place)["figures"] == {"psnr_sequence_test": entry(1.0)}
+
+
+def test_clips_that_have_changed_since_the_training_are_warned_of_and_its_hash_stays(place: Path) -> None:
+    first = write_into(place)["clips_sha256"]
+    others = Splits(*[tiny_clips(9)] * 3)
+    with pytest.warns(UserWarning, match=r"the held-out clips of .* are not those of its training: their files, lengths or labels"):
+        write_results(place, tiny_run(seed=4), GreyModel(), others, 90.0)  # type: ignore[arg-type]
+    assert json.loads((place / "results.json").read_text())["clips_sha256"] == first
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write_into(place)
 
 
 def test_a_damaged_file_is_not_written_over(place: Path) -> None:
@@ -247,5 +292,7 @@ def test_the_machine_is_told_by_cores_gpu_and_versions() -> None:
     assert found["cores"] >= 1
     assert found["versions"]["torch"] == torch.__version__
     assert found["versions"]["stillmotion"] == __version__
+    others = {"numpy": numpy.__version__, "scipy": scipy.__version__, "scikit-learn": sklearn.__version__}
+    assert others.items() <= found["versions"].items()
     assert (found["gpu"] is None) == (not torch.cuda.is_available())
     assert json.loads(json.dumps(found)) == found

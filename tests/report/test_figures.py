@@ -84,6 +84,18 @@ def test_swaps_that_a_judge_saw_are_not_said_to_be_read_from_pixels() -> None:
     assert "read from the pixels" in card.words
 
 
+def test_where_nothing_is_said_to_move_no_leak_is_believed_by_its_name() -> None:
+    """Of videos of which nobody named what moves, each label was taken for one that stays: the action was said to leak."""
+    found = {
+        "chance_action": figure(0.1), "probe_static_action_mean": figure(0.12), "leak_dynamic_to_action_mean": figure(0.9),
+        "chance_person": figure(0.1), "probe_static_person_mean": figure(0.95), "leak_dynamic_to_person_mean": figure(0.9),
+    }  # fmt: skip
+    action, person = probes(found)
+    assert (action.verdict, "the dynamic code" in action.words) == ("good", True)
+    assert not any(bar.foreign for bar in (*action.bars, *person.bars))
+    assert person.words == "Both codes know it: it leaks into the dynamic code."
+
+
 def test_a_leak_by_its_name_tells_where_a_factor_belongs() -> None:
     found = {
         "chance_hair": figure(0.1), "probe_static_hair_mean": figure(0.2), "leak_dynamic_to_hair_mean": figure(0.9),
@@ -91,5 +103,6 @@ def test_a_leak_by_its_name_tells_where_a_factor_belongs() -> None:
         "leak_static_to_turn_sample": figure(0.1), "probe_dynamic_turn_sample": figure(0.8),
     }  # fmt: skip
     hair, turn = probes(found)
+    assert [bar.foreign for bar in (*hair.bars, *turn.bars)] == [False, True, True, False]
     assert hair.words == "It is in the dynamic code more than in the static code, where it belongs."
     assert (turn.verdict, [bar.sample for bar in turn.bars]) == ("good", [10.0, 80.0])

@@ -10,7 +10,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from stillmotion.core.abilities import EncodesFrames, Generates, Model, Predicts, Remembers, Swaps
+from stillmotion.core.abilities import EncodesFrames, Generates, Imputes, Model, Predicts, Remembers, Swaps
 from stillmotion.core.clips import Clips
 from stillmotion.core.codes import Codes, Gaussian
 from stillmotion.core.random import normal
@@ -46,7 +46,7 @@ class Nothing(BaseModel):
     """The options of a model that has none."""
 
 
-class Faded(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts):
+class Faded(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes):
     """A lawful toy model: s is the colour of the light of a clip, z its brightness by column, a picture is their product."""
 
     name = "faded"
@@ -106,6 +106,17 @@ class Faded(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts):
         assert codes.path is not None
         rows = torch.arange(steps).clamp(max=codes.path.shape[1] - 1)
         return replace(codes, path=codes.path[:, rows])
+
+    def impute(self, clips: Clips, generator: torch.Generator | None = None, past_only: bool = False) -> Tensor:
+        filled = clips.frames.clone()
+        for clip, mask in zip(filled, clips.mask, strict=True):
+            for t in (~mask).nonzero()[:, 0].tolist():
+                clip[t] = self.source(clip, mask, t, past_only)
+        return filled
+
+    def source(self, clip: Tensor, mask: Tensor, t: int, past_only: bool) -> Tensor:
+        there = mask & (torch.arange(len(mask)) < t) if past_only else mask
+        return clip[there].mean(0)
 
 
 def case(model: type[Model]) -> Case:
@@ -170,6 +181,21 @@ class Ungrouped(Faded):
 class Backwards(Faded):
     def swap(self, identity: Codes, motion: Codes) -> Codes:
         return super().swap(identity=motion, motion=identity)
+
+
+class Foreseeing(Faded):
+    def source(self, clip: Tensor, mask: Tensor, t: int, past_only: bool) -> Tensor:
+        return clip[mask].mean(0)
+
+
+class Peeking(Faded):
+    def source(self, clip: Tensor, mask: Tensor, t: int, past_only: bool) -> Tensor:
+        return clip.mean(0)
+
+
+class Overwriting(Faded):
+    def impute(self, clips: Clips, generator: torch.Generator | None = None, past_only: bool = False) -> Tensor:
+        return 0.9 * super().impute(clips, generator, past_only)
 
 
 class Restless(Faded):
@@ -250,6 +276,9 @@ BROKEN: list[tuple[type[Model], str, str]] = [
     (Ungrouped, "groups", "no parameter group holds pace"),
     (Backwards, "swap", "the static code of a swap"),
     (Restless, "swap", "a swap with itself"),
+    (Foreseeing, "imputation", "before another future"),
+    (Peeking, "imputation", "over other hidden frames"),
+    (Overwriting, "imputation", "frames that are there"),
     (Global, "noise", "draws from the global generator"),
     (Rankless, "ranks", "over two ranks"),
     (Contextual, "frames_alone", "frames in another order"),

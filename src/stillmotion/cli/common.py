@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import typer
 
 
-def warn_without_effect(context: typer.Context, options: Iterable[str], name: str) -> None:
-    """Says which of the options for folders of videos were given although `name` is a built-in set."""
+def warn_without_effect(context: typer.Context, options: Iterable[str], name: str, made_for: str = "folders of videos") -> None:
+    """Says which of the options that are for something else were given although `name` takes none of them."""
     for option in options:
         source = context.get_parameter_source(option)
         if source is not None and source.name == "COMMANDLINE":
-            typer.echo(f"--{option.replace('_', '-')} is for folders of videos and has no effect on {name}.", err=True)
+            typer.echo(f"--{option.replace('_', '-')} is for {made_for} and has no effect on {name}.", err=True)

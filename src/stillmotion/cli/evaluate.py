@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 WORTH_USING = 0.99
 """A judge that is right less often on real clips than this limits every score that it gives."""
 
+TABLES = "tables.md"
+"""In the run folder: every figure that results.json holds, one table per protocol."""
+
 judge = typer.Typer(help="The classifier that says what made clips show.", no_args_is_help=True)
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")]
@@ -28,7 +31,7 @@ NoJudge = Annotated[bool, typer.Option("--no-judge", help="Take only what needs 
 Moving = Annotated[str | None, typer.Option(help="The labels that tell of movement, for your own videos, e.g. action or action,speed; "
                                             "all others stay.")]  # fmt: skip
 Only = Annotated[list[str] | None, typer.Option("--only", help="Take and show one protocol (swap, two_factor, leakage, vdsm, dsa_report, "
-                                                "benchmark, frechet_judge, reconstruction); may be repeated.")]  # fmt: skip
+                                                "benchmark, frechet_judge, reconstruction, imputation); may be repeated.")]  # fmt: skip
 Kinetics = Annotated[Path | None, typer.Option(help="The weight file resnext-101-kinetics.pth, for Fréchet distances on its features.")]
 Sha256 = Annotated[str | None, typer.Option("--kinetics-sha256", help="Refuse a weight file of another SHA-256.")]
 Pooled = Annotated[bool, typer.Option("--pooled-judge", help="Consistency the released notebooks' way too: a judge trained on real and "
@@ -43,8 +46,8 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Measure a finished run on clips it never saw: swaps, two factors, leaks, consistency, scores of codes, Fréchet distances.
 
-    Takes what the model's abilities and the data's labels allow, says what it leaves out and why, and writes results.json, the
-    tables and the report into the run folder. Protocols are never mixed.
+    Takes what the model's abilities and the data's labels allow, says what it leaves out and why, and writes results.json,
+    tables.md and report.html into the run folder. Protocols are never mixed.
     """
     from stillmotion.core.errors import UserError
     from stillmotion.recipes.evaluate import evaluate as measure
@@ -66,7 +69,8 @@ def evaluate(
 @judge.command("train")
 def train_judge(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A run folder (its data and split), or pendula, digits, sprites.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="The folder to make (default: where `evaluate` looks).")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The folder to make (default: where `evaluate` looks; not "
+                                                        "with --steps, --channels or --seed).")] = None,
     data: Annotated[list[str] | None, typer.Option(help="An option of a built-in set, e.g. version=vdsm; may be repeated.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps of 32 clips (default: what is enough for this data).")] = None,
     channels: Annotated[str | None, typer.Option(help="Of the convolutions; 64,128,256,512 are the published ones.")] = None,
@@ -81,12 +85,24 @@ def train_judge(
     from stillmotion.recipes.judge import default_folder, judge_run
     from stillmotion.recipes.judge import train_judge as train
 
+    if output is None:
+        _as_usual({"--steps": steps, "--channels": channels, "--seed": seed})
     part, splits = _source(source, data or [], data_root)
     widths = tuple(_number(width, "channels") for width in channels.split(",")) if channels else None
     run = judge_run(part, splits, channels=widths, steps=steps, seed=seed, device=device)
     folder = output or default_folder(part)
     _train(run, splits, folder, train)
     show_judge(folder)
+
+
+def _as_usual(options: dict[str, object]) -> None:
+    """Refuses a judge of its own kind in the place where every evaluation of this data looks for one."""
+    from stillmotion.core.errors import UserError
+
+    given = [name for name, value in options.items() if value]
+    if given:
+        remedy = "Name its folder, and give that to `stillmotion evaluate --judge`; the usual place is for a judge trained as usual."
+        raise UserError(f"-o FOLDER beside {' and '.join(given)}", "none", remedy)
 
 
 @judge.command("show")
@@ -143,7 +159,7 @@ def _own_judge(run_folder: Path, protocols: tuple[str, ...], moving: tuple[str, 
     if (folder / INNER / "config.json").is_file():
         return folder
     splits = load_data(run)
-    _check(run_folder, run, splits, moving, extras)
+    _check(run_folder, run, splits, protocols, moving, extras)
     try:
         lessons = judge_run(run.data, splits)
     except UserError as error:
@@ -154,12 +170,15 @@ def _own_judge(run_folder: Path, protocols: tuple[str, ...], moving: tuple[str, 
     return folder
 
 
-def _check(folder: Path, run: Run, splits: Splits, moving: tuple[str, ...] | None, extras: Extras) -> None:
+def _check(
+    folder: Path, run: Run, splits: Splits, protocols: tuple[str, ...], moving: tuple[str, ...] | None, extras: Extras
+) -> None:
     """Refuses what the evaluation would refuse, before minutes are spent on a judge."""
     from stillmotion.models.files import load
-    from stillmotion.recipes.evaluate import check_moving
+    from stillmotion.recipes.evaluate import _check_protocols, check_moving
     from stillmotion.recipes.extras import extra_measures
 
+    _check_protocols(protocols, extras)
     load(folder)
     check_moving(moving or (), splits)
     extra_measures(extras, run)
@@ -205,12 +224,21 @@ def _source(source: str, options: list[str], root: Path | None) -> tuple[Part, S
                 typer.echo(f"{name} is for built-in sets and has no effect on the data of a run.", err=True)
     elif source in DATA and source != "videos":
         chosen = dict(_option(text) for text in options)
-        part = Part(name=source, options={**chosen, **({"root": str(root)} if root is not None and source != "pendula" else {})})
+        part = Part(name=source, options={**chosen, **({"root": str(root)} if root is not None and _reads_files(source) else {})})
     else:
         names = ", ".join(name for name in DATA if name != "videos")
         remedy = "For your own videos train a model first: its run folder says how they are read, labelled and split."
         raise UserError(f"a run folder, or one of {names}", repr(source), remedy)
     return part, load_part(part)
+
+
+def _reads_files(source: str) -> bool:
+    """Whether a built-in set is read from a data root; the others are computed."""
+    from inspect import signature
+
+    from stillmotion.core.registry import DATA, resolve
+
+    return "root" in signature(resolve(DATA, source)).parameters
 
 
 def _option(text: str) -> tuple[str, object]:
@@ -235,13 +263,18 @@ def _number(text: str, what: str) -> int:
 def _tell(folder: Path, results: dict[str, Any], protocols: tuple[str, ...], *, report: bool) -> None:
     """The tables on the terminal, what was left out and what to beware of, and where all is."""
     from stillmotion.cli.compare import show_tables
-    from stillmotion.recipes.compare import read_runs, tables
+    from stillmotion.recipes.compare import tables
+    from stillmotion.recipes.compare_files import write_tables
+    from stillmotion.recipes.measured import read_runs
 
-    show_tables([table for table in tables(read_runs([folder])) if not protocols or table.protocol in protocols])
+    found = tables(read_runs([folder]))
+    show_tables([table for table in found if not protocols or table.protocol in protocols])
     evaluation = results["evaluation"]
     typer.echo()
-    for line in (*_left_out(evaluation["skipped"]), *_beware(results["judge"])):
+    dropped = [f"dropped ({reason}): {', '.join(names)}" for reason, names in (evaluation.get("dropped") or {}).items()]
+    for line in (*_left_out(evaluation["skipped"]), *dropped, *_beware(results["judge"])):
         typer.echo(line, err=True)
+    typer.echo(f"tables   {write_tables(found, folder / TABLES)}")
     if report:
         from stillmotion.report.page import write_report
 
@@ -259,10 +292,13 @@ def _left_out(skipped: dict[str, str]) -> list[str]:
 
 
 def _beware(judge: dict[str, Any] | None) -> list[str]:
-    """What is to be known of a judge that is often wrong."""
+    """What is to be known of a judge that is often wrong, or may have seen what it judged."""
     found = ((judge or {}).get("accuracy") or {}).items()
     poor = [f"{factor} {100 * told['value']:.1f} %" for factor, told in found if told["value"] < WORTH_USING]
-    return [f"beware: of real clips the judge is right on no more than {', '.join(poor)}; its scores of them mean little"] if poor else []
+    told = [f"beware: of real clips the judge is right on no more than {', '.join(poor)}; its scores of them mean little"] if poor else []
+    if (judge or {}).get("other_split"):
+        told.append("beware: the judge was trained on other clips or another split, and may have seen those that it judged")
+    return told
 
 
 def _command() -> str:

@@ -25,7 +25,9 @@ FOR_FOLDERS = (
     "frame_size", "frames", "fit", "stride", "fps", "grey", "pattern", "labels_from", "group_by",
     "hold_out_tail", "hold_out_clip_per", "hold_out",
 )
-Source = Annotated[str, typer.Argument(metavar="SOURCE", help="A folder of videos, or a built-in set: pendula, digits, sprites.")]
+FOR_VDSM = ("as_released", "prior_scale", "decoder_input", "posterior", "likelihood", "data_root")
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help="A folder of videos, or a built-in set: pendula, digits, sprites (VDSM); "
+                                        "box, gravity, polygon, pong, torque (KVAE).")]  # fmt: skip
 Output = Annotated[Path, typer.Option("--output", "-o", help="The run folder to make.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 FrameSize = Annotated[int, reading(help="Side of the square frames in pixels: a power of two.")]
@@ -65,11 +67,11 @@ def train(
     device: Device = "auto", precision: Precision = "auto", on_nan: OnNan = "stop", data_root: DataRoot = None,
     print_: Print = False, no_report: NoReport = False,
 ) -> None:
-    """Train a VDSM on a folder of videos or on a built-in data set; both stages, then the figures and a report.
+    """Train a VDSM on a folder of videos or on pendula, digits or sprites, or a KVAE on bouncing balls; then the figures and a report.
 
     A run that stops half-way (Ctrl-C, a power cut) goes on with `stillmotion resume`.
     """
-    from stillmotion.recipes import vdsm
+    from stillmotion.recipes import kvae, vdsm
     from stillmotion.recipes.override import override, read_yaml
 
     if not Path(source).is_dir():
@@ -77,13 +79,17 @@ def train(
     reads = {"size": frame_size, "steps": frames, "fit": fit, "stride": stride, "fps": fps, "grey": grey}
     labels = {"pattern": pattern, "labels_from": labels_from}
     held = {"hold_out_tail": hold_out_tail, "hold_out_clip_per": hold_out_clip_per, "hold_out": _pairs(hold_out)}
-    run = vdsm.for_source(source, size, reading=reads, labels=labels, held=held, root=data_root, group_by=group_by, seed=seed)
-    if as_released:
+    if source in kvae.WORLDS:
+        warn_without_effect(context, FOR_VDSM, source, "VDSM")
+        run = kvae.world(source, size, seed=seed)
+    else:
+        run = vdsm.for_source(source, size, reading=reads, labels=labels, held=held, root=data_root, group_by=group_by, seed=seed)
+    if as_released and source not in kvae.WORLDS:
         run = vdsm.as_released(run)
     options = {"prior_scale": prior_scale, "decoder_input": decoder_input, "posterior": posterior, "likelihood": likelihood}
     run = override(run, {
         "device": device, "precision": precision, "on_nan": on_nan,
-        "model": {name: value for name, value in options.items() if value is not None},
+        "model": {name: value for name, value in options.items() if value is not None and source not in kvae.WORLDS},
     })
     run = override(run, read_yaml(config)) if config else run
     if print_:

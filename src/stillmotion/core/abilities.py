@@ -118,8 +118,11 @@ class Predicts(ABC):
 
 class Imputes(ABC):
     @abstractmethod
-    def impute(self, clips: Clips, generator: torch.Generator | None = None) -> Tensor:
-        """Frames (B, T, C, H, W) with those that the mask lacks filled in."""
+    def impute(self, clips: Clips, generator: torch.Generator | None = None, past_only: bool = False) -> Tensor:
+        """Frames (B, T, C, H, W) with those that the mask lacks filled in: by means, or one draw where there is a generator.
+
+        past_only: from the frames before each alone (filtering), not from those after it too (smoothing).
+        """
 
 
 ABILITIES: tuple[type, ...] = (Encodes, EncodesFrames, Decodes, Generates, Remembers, Swaps, Predicts, Imputes)

@@ -10,6 +10,7 @@ from stillmotion.core.errors import UserError
 
 MODELS: dict[str, str] = {
     "vdsm": "stillmotion.models.vdsm:VDSM",
+    "kvae": "stillmotion.models.kvae:KVAE",
 }
 
 JUDGES: dict[str, str] = {

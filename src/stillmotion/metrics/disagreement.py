@@ -17,7 +17,8 @@ from stillmotion.metrics.figure import Figures, mean, share
 from stillmotion.metrics.judge import Verdicts
 
 LEAST = 1e-6
-"""No class is given less: a sure judge's KL would measure its overconfidence alone. It bounds KL by about ln 1e6 = 13.8 nats."""
+"""No class is given less: a sure judge's KL would measure its overconfidence alone. It bounds KL by about ln 1e6 = 13.8 nats, and
+that of a uniform guess among K classes by (1 - 1/K) ln 1e6 - ln K, which is 9.72 for six; the report's, unclamped, reach 25."""
 
 
 def disagreement(

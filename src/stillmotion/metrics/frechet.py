@@ -29,8 +29,11 @@ SPLITS = 20
 def frechet_figures(
     name: str, made: Tensor, real: Tensor, generator: torch.Generator, clusters: Tensor | None = None, paired: bool = False
 ) -> Figures:
-    """`name`, `name`_floor and, where both halves of the clips outnumber the features, `name`_infinity. Arguments as for `frechet`."""
-    figures = {name: frechet(made, real, clusters, paired), f"{name}_floor": frechet_floor(real, len(made), generator, clusters)}
+    """`name` and, where both halves of the clips outnumber the features, `name`_infinity. Arguments as for `frechet`.
+
+    The floor (`frechet_floor`) hangs on the real clips alone: it is told once for all that is measured beside them.
+    """
+    figures = {name: frechet(made, real, clusters, paired)}
     if min(len(made), len(real)) // 2 > real.shape[1]:
         figures[f"{name}_infinity"] = frechet_infinity(made, real, generator, clusters, paired)
     return figures

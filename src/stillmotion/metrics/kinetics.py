@@ -24,7 +24,7 @@ from stillmotion.nn.resnext3d import ResNeXt3d, ResNeXt3dShape
 
 FRAMES, SIZE = 16, 112
 MEAN = (114.7748, 107.7354, 99.475)
-"""Of red, green and blue over Kinetics, of 255; the deviation is taken for 1."""
+"""Of red, green and blue, of 255: that of ActivityNet, which the authors' code subtracts by default. The deviation is taken for 1."""
 CHUNK = 8
 MAGIC = (b"PK", b"\x80")
 """How PyTorch files begin: today's are archives, those of before 2020 pickles."""
@@ -72,7 +72,7 @@ class KineticsFeatures:
 
 
 def prepare(clips: Clips, colours: Colours = "rgb") -> Tensor:
-    """What the network reads: (B, 3, 16, 112, 112), 0 to 255 less the mean colour of Kinetics.
+    """What the network reads: (B, 3, 16, 112, 112), 0 to 255 less MEAN.
 
     The 16 frames in the middle of those that are there; a shorter clip is repeated from its start, as the network's authors do.
     Grey becomes three equal colours; frames of any size are stretched to 112 x 112 (bilinear, antialiased where they shrink).

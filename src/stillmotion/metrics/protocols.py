@@ -98,7 +98,11 @@ BETTER: tuple[tuple[str, Better], ...] = (
     (r"chance_|disagreement_kl_random_|embedding_|frechet_\w+_floor$", ""),
     (r"\w*conditional_entropy|disagreement_|leak_|resampled_|frechet_|imputation_", "lower"),
 )
-JUDGED = re.compile(r"two_factor_|swap_\w+_accuracy$|consistency_|generation_|disagreement_|resampled_|frechet_judge_|intervention")
+# the pooled judge is trained for its figures alone, whichever judge saw the others
+JUDGED = re.compile(
+    r"two_factor_|swap_\w+_accuracy$|consistency_(?!pooled_judge_)|generation_|disagreement_|resampled_|frechet_judge_|intervention"
+)
+MOVED = re.compile(r"two_factor_|swap_\w+_accuracy$|disagreement_|(chance|probe|leak|resampled)_|intervention")
 
 
 def protocol_of(name: str, *, judged: bool = True) -> str:
@@ -113,6 +117,11 @@ def protocol_of(name: str, *, judged: bool = True) -> str:
 def needs_judge(name: str) -> bool:
     """Whether the value depends on which judge saw the clips."""
     return JUDGED.match(name) is not None
+
+
+def needs_moving(name: str) -> bool:
+    """Whether the value, or what it means, depends on which factors are said to move."""
+    return MOVED.match(name) is not None
 
 
 def unit_of(name: str) -> Unit:

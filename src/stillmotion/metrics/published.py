@@ -46,7 +46,7 @@ class Row(_Entry):
     """What was published of one method. figures: name -> value, shares as fractions, entropies and bounds in nats.
 
     differs: in what it was measured otherwise than ours under the same names; such a row never stands beside ours. note: what a
-    reader should know.
+    reader should know, printed below the table.
     """
 
     protocol: Text

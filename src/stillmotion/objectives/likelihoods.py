@@ -16,7 +16,8 @@ def bernoulli_nll(logits: Tensor, frames: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, frames, reduction="none").flatten(2).sum(-1)
 
 
-def gaussian_nll(mean: Tensor, frames: Tensor, scale: float) -> Tensor:
+def gaussian_nll(mean: Tensor, frames: Tensor, scale: float | Tensor) -> Tensor:
     """-log p(x) under Gaussian pixels of one standard deviation, summed over the axes after the first two: (B, T, ...) to (B, T)."""
-    constant = math.log(scale) + 0.5 * math.log(2 * math.pi)
-    return (((frames - mean) / scale).square() / 2 + constant).flatten(2).sum(-1)
+    log_scale = scale.log() if isinstance(scale, Tensor) else math.log(scale)
+    nll: Tensor = ((frames - mean) / scale).square() / 2 + (log_scale + 0.5 * math.log(2 * math.pi))
+    return nll.flatten(2).sum(-1)

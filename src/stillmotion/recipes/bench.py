@@ -19,9 +19,12 @@ from stillmotion.core.clips import Clips
 from stillmotion.core.codes import Codes
 from stillmotion.core.random import seed_of
 from stillmotion.data.base import ClipSet, Splits
+from stillmotion.metrics.figure import Figure
+from stillmotion.metrics.frechet import frechet_floor
 from stillmotion.metrics.judge import Judges, Verdicts
 from stillmotion.metrics.pooled import pooled
 from stillmotion.metrics.quality import WINDOW, psnr, ssim
+from stillmotion.recipes.held_out import clusters_of, held_out
 from stillmotion.tasks.codes import decode, encode
 
 BATCH = 16
@@ -61,12 +64,11 @@ class Bench:
     @cached_property
     def split(self) -> str:
         """The clips that are measured: test, else validation."""
-        return "test" if len(self.data.test) else "validation"
+        return held_out(self.data).split
 
     @property
     def held(self) -> ClipSet:
-        clips: ClipSet = getattr(self.data, self.split)
-        return clips
+        return held_out(self.data).clips
 
     @cached_property
     def labels(self) -> dict[str, Tensor]:
@@ -101,10 +103,7 @@ class Bench:
     @cached_property
     def clusters(self) -> Tensor | None:
         """Clips that are not independent: windows of one file, or all clips of one held-out identity."""
-        if self.held.source is not None:
-            return self.held.source
-        static = {factor: labels for factor, labels in self.held.labels.items() if factor not in self.moving}
-        return next((labels for factor, labels in static.items() if _apart(self.data.train.labels[factor], labels)), None)
+        return clusters_of(self.data.train, self.held, self.moving)
 
     def generator(self, name: str) -> torch.Generator:
         """The noise of one measure, the same whatever else is measured."""
@@ -141,6 +140,11 @@ class Bench:
     def real(self) -> Verdicts:
         """What the judge says of the real clips."""
         return self.seen(len(self.held), lambda part: self.held.clips(part))
+
+    @cached_property
+    def floor(self) -> Figure:
+        """The Fréchet distance that a perfect model would get on the judge's features."""
+        return frechet_floor(self.real.features, len(self.held), self.generator("frechet floor"), self.clusters)
 
     @cached_property
     def rebuilt(self) -> Rebuilt:
@@ -242,11 +246,6 @@ def some(clips: ClipSet, count: int, generator: torch.Generator) -> ClipSet:
     if len(clips) <= count:
         return clips
     return clips.subset(torch.randperm(len(clips), generator=generator)[:count].sort().values)
-
-
-def _apart(trained: Tensor, held: Tensor) -> bool:
-    """Whether the classes of held-out clips (N,) are several, all known, and none of them a class of training clips."""
-    return bool((held >= 0).all()) and len(torch.unique(held)) > 1 and not bool(torch.isin(held, trained).any())
 
 
 def _tells(first: Tensor, second: Tensor) -> bool:

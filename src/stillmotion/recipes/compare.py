@@ -1,4 +1,7 @@
-"""Runs side by side: one table per protocol, and within it one per data set, split and judge. Nothing else may be compared."""
+"""Runs side by side: one table per protocol, and within it one per whatever its figures depend on. Nothing else may be compared.
+
+All depend on data and split; some on the judge, on which factors were said to move, or on the weights of a foreign network.
+"""
 
 from __future__ import annotations
 
@@ -9,37 +12,11 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Literal
 
-from stillmotion.core.errors import FileRefused, UserError
-from stillmotion.metrics.protocols import OTHER, PROTOCOLS, READERS, better, needs_judge
+from stillmotion.metrics.protocols import OTHER, PROTOCOLS, READERS, better, needs_judge, needs_moving
 from stillmotion.metrics.published import Row, data_of, published, sources
-from stillmotion.metrics.results import RESULTS, by_protocol, read_results
-from stillmotion.models import files
 from stillmotion.recipes.judge import complete, what
-from stillmotion.training.runs import RUN_FILE, read_run
+from stillmotion.recipes.measured import KINETICS, Measured, read_runs
 from stillmotion.training.settings import Part
-
-Figures = dict[str, dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A run with figures.
-
-    name: short, unlike those of the other runs. series: alike for runs that differ in their seed alone. data: name and options.
-    split: of the data, empty where it was not written down. figures: by protocol. evaluated: whether more was measured than after
-    training.
-    """
-
-    name: str
-    folder: Path
-    recipe: str
-    seeds: tuple[int, ...]
-    series: str
-    data: dict[str, Any]
-    split: str
-    judge: dict[str, Any] | None
-    figures: dict[str, Figures]
-    evaluated: bool
 
 
 @dataclass(frozen=True)
@@ -65,10 +42,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """One protocol on one data set and split, by one judge.
+    """Figures of one protocol that were measured alike.
 
-    heading: data and split; judge: which, and how good it is, empty where none was needed. rows: figure -> a cell per column, None
-    where it was not measured. notes: sources of published numbers.
+    heading: data, split and what else its figures depend on; judge: which, and how good it is, empty where none was needed. rows:
+    figure -> a cell per column, None where it was not measured. notes: sources of published numbers.
     """
 
     protocol: str
@@ -85,97 +62,77 @@ def compare(folders: Sequence[Path]) -> list[Table]:
     return tables(read_runs(folders))
 
 
-def read_runs(folders: Sequence[Path]) -> list[Measured]:
-    """The runs in the folders, each once.
-
-    Raises FileRefused for a folder without results, UserError where a run has no figures and where no folder is given.
-    """
-    if not folders:
-        raise UserError("at least one run folder", "none")
-    once = list({folder.resolve(): folder for folder in folders}.values())
-    return [_read(folder, name) for folder, name in zip(once, _short_names(once), strict=True)]
-
-
 def tables(runs: Sequence[Measured]) -> list[Table]:
-    """One table for each protocol and each data set, split and judge that figures were measured with, in the order of the protocols."""
+    """The tables of every protocol, in the order of the protocols: one for all runs whose figures depend on the same things."""
     found = []
     for protocol in dict.fromkeys([*PROTOCOLS, *(name for run in runs for name in run.figures)]):
-        groups: dict[tuple[str, str, str], list[Measured]] = {}
-        for run in runs:
-            if protocol in run.figures:
-                groups.setdefault(_comparable(run, protocol), []).append(run)
-        found += [_table(protocol, group) for group in groups.values()]
+        measured = [run for run in runs if protocol in run.figures]
+        for (places, split), names in _alike(protocol, measured).items():
+            found.append(_table(protocol, [measured[place] for place in places], split, names))
     return found
-
-
-# Reading
-
-
-def _read(folder: Path, name: str) -> Measured:
-    results = _results(folder)
-    if not results["figures"]:
-        raise UserError("a run with figures", f"{folder}, whose {RESULTS} has none", f"Measure it with `stillmotion evaluate {folder}`.")
-    evaluation = results.get("evaluation") or {}
-    recipe, seeds = str(results.get("recipe", "")), tuple(results.get("seeds") or ())
-    data, series = _described(folder, recipe)
-    data = evaluation.get("data") or data
-    return Measured(
-        name, folder, recipe, seeds, series or json.dumps([recipe, data], sort_keys=True), data, str(evaluation.get("split", "")),
-        results.get("judge"), by_protocol(results), bool(evaluation),
-    )  # fmt: skip
-
-
-def _results(folder: Path) -> dict[str, Any]:
-    if (folder / RESULTS).is_file() or not (folder / files.INNER / files.CONFIG).is_file():
-        return read_results(folder)
-    remedy = f"Measure it with `stillmotion evaluate {folder}`."
-    raise FileRefused(f"a run with {RESULTS}", f"{folder}, which was never evaluated", remedy)
-
-
-def _described(folder: Path, recipe: str) -> tuple[dict[str, Any], str]:
-    """The data of a run, and a text that is alike for all runs that differ in the seed alone, as far as its folder tells them."""
-    if not (folder / RUN_FILE).is_file():
-        return {"name": recipe.rsplit("/", 1)[-1], "options": {}}, ""
-    run = read_run(folder)
-    same = run.model_dump(mode="json", include={"recipe", "data", "model", "stages", "precision"})
-    return what(run.data), json.dumps(same, sort_keys=True)
-
-
-def _short_names(folders: Sequence[Path]) -> list[str]:
-    """The last part of each path; more of it where several end alike."""
-    paths = [folder.resolve() for folder in folders]
-    for parts in range(1, max(len(path.parts) for path in paths) + 1):
-        names = ["/".join(path.parts[-parts:]) for path in paths]
-        if len(set(names)) == len(names):
-            break
-    return names
 
 
 # What may stand in one table
 
 
-def _comparable(run: Measured, protocol: str) -> tuple[str, str, str]:
-    """Data, split and judge, as far as they matter to this protocol. The names of reconstruction figures tell their split."""
-    judge = (run.judge or {}).get("sha256", "") if _asked_judge(run, protocol) else ""
-    split = "" if protocol == "reconstruction" else run.split
-    return json.dumps(complete(Part.model_validate(run.data)), sort_keys=True), split, str(judge)
+def _alike(protocol: str, runs: Sequence[Measured]) -> dict[tuple[tuple[int, ...], str], list[str]]:
+    """Places of runs that may stand in one table, the split where it matters, and the figures that may stand there.
+
+    Figures that part the runs alike share a table: where all runs were seen by one judge, those that need none stand beside those
+    that do.
+    """
+    facts = [_facts(run) for run in runs]
+    found: dict[tuple[tuple[int, ...], str], list[str]] = {}
+    for name in dict.fromkeys(name for run in runs for name in run.figures[protocol]):
+        matters = _matters(name, protocol)
+        groups: dict[tuple[str, ...], list[int]] = {}
+        for place, run in enumerate(runs):
+            known = facts[place] | {"split": _split(run, protocol, name)}
+            groups.setdefault(tuple(known[fact] for fact in matters), []).append(place)
+        for places in groups.values():
+            first = next((runs[place] for place in places if name in runs[place].figures[protocol]), None)
+            if first is not None:
+                found.setdefault((tuple(places), _split(first, protocol, name) if "split" in matters else ""), []).append(name)
+    return found
 
 
-def _asked_judge(run: Measured, protocol: str) -> bool:
-    return protocol != READERS and any(map(needs_judge, run.figures[protocol]))
+def _split(run: Measured, protocol: str, name: str) -> str:
+    """That of the evaluation, unless the figure names its own."""
+    return str(run.figures[protocol].get(name, {}).get("split") or run.split)
 
 
-def _table(protocol: str, runs: list[Measured]) -> Table:
+def _facts(run: Measured) -> dict[str, str]:
+    """What figures may depend on. Weights that nobody wrote down are like no others."""
+    return {
+        "data": json.dumps(complete(Part.model_validate(run.data)), sort_keys=True),
+        "clips": run.clips,
+        "judge": str((run.judge or {}).get("sha256", "")),
+        "moving": json.dumps(run.moving),
+        "weights": run.weights or f"unknown, of {run.name}",
+    }
+
+
+def _matters(name: str, protocol: str) -> tuple[str, ...]:
+    """The facts that a figure depends on. The names of reconstruction figures tell their split."""
+    if protocol == READERS:
+        return "data", "clips", "split"
+    asked = {"split": protocol != "reconstruction", "judge": needs_judge(name), "moving": needs_moving(name)}
+    return ("data", "clips", *(fact for fact, matters in {**asked, "weights": protocol == KINETICS}.items() if matters))
+
+
+def _table(protocol: str, alike: Sequence[Measured], split: str, names: list[str]) -> Table:
     """Columns: the runs, those of one series together and followed by their mean, then what was published."""
+    runs = [run for run in alike if run.figures[protocol].keys() & set(names)]
     theirs = published(protocol, data_of(runs[0].data["name"], runs[0].data.get("options", {})))
+    theirs = [row for row in theirs if row.figures.keys() & set(names)]
     methods = _by_method(theirs)
-    names = list(dict.fromkeys(name for run in runs for name in run.figures[protocol]))
     series = _series(runs)
     columns = [column for group in series for column in _columns(group, series)]
     columns += [Column(method, "published", str(rows[0].source)) for method, rows in methods.items()]
     rows = {name: (*_ours(name, series, protocol), *(_theirs(name, rows) for rows in methods.values())) for name in names}
     title = PROTOCOLS.get(protocol, PROTOCOLS[OTHER]).title
-    about = _heading(runs[0], protocol), _judge_words(runs[0], protocol)
+    matters = {fact for name in names for fact in _matters(name, protocol)}
+    about = _heading(runs[0], split, matters), _judge_words(runs[0]) if "judge" in matters else ""
     return Table(protocol, title, *about, tuple(columns), rows, tuple(sources(theirs)))
 
 
@@ -258,17 +215,23 @@ def _theirs(name: str, rows: list[Row]) -> Cell | None:
 # Words
 
 
-def _heading(run: Measured, protocol: str) -> str:
+def _heading(run: Measured, split: str, matters: set[str]) -> str:
+    """The facts that matter, but for the judge."""
     options = what(Part.model_validate(run.data))["options"]
     told = ", ".join(f"{name} {value}" for name, value in options.items() if name != "version")
-    split = f"{run.split} clips of " if run.split and protocol != "reconstruction" else ""
-    return f"{split}{data_of(run.data['name'], options)}" + (f": {told}" if told else "")
+    words = [f"{f'{split} clips of ' if split else ''}{data_of(run.data['name'], options)}" + (f": {told}" if told else "")]
+    words += [f"clips {run.clips[:8]}"] if run.clips else []
+    if "moving" in matters and run.moving is not None:
+        words.append(f"said to move: {', '.join(run.moving) or 'nothing'}")
+    if "weights" in matters:
+        words.append(f"Kinetics weights {run.weights[:8] or 'unknown'}")
+    return "; ".join(words)
 
 
-def _judge_words(run: Measured, protocol: str) -> str:
+def _judge_words(run: Measured) -> str:
     """Which judge, and how often it is right on clips that it never saw."""
     judge = run.judge
-    if judge is None or not _asked_judge(run, protocol):
+    if judge is None:
         return ""
     right = ", ".join(f"{factor} {100 * float(found['value']):.1f} %" for factor, found in (judge.get("accuracy") or {}).items())
     told = f"judge {str(judge.get('sha256') or 'without a hash')[:8]}"

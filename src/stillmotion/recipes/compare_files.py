@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from stillmotion.metrics.protocols import shown, symbol, unit_of
 from stillmotion.recipes.compare import Cell, Column, Table
 from stillmotion.training.checkpoints import write_text
 
+Writer = Callable[[Sequence[Table]], str]
 STAR, DAGGER = "*", "†"
 LEGEND = f"{STAR} best: its 95 % interval overlaps with none of the others"
 CSV_COLUMNS = (
@@ -56,11 +57,15 @@ def below(table: Table) -> list[str]:
     return [*([LEGEND] if marked else []), *(f"{DAGGER} {note}" for note in table.notes)]
 
 
-def write_tables(tables: Sequence[Table], path: Path) -> Path:
-    """Writes the tables in the form that the ending of the path names. Raises UserError for any but .md, .csv and .json."""
-    write = WRITERS.get(path.suffix.lower())
+def write_tables(tables: Sequence[Table], path: Path, more: Mapping[str, Writer] | None = None) -> Path:
+    """Writes the tables in the form that the ending of the path names: .md, .csv, .json, or one of `more`.
+
+    Raises UserError for other endings, and for a folder that is not there.
+    """
+    writers = {**WRITERS, **(more or {})}
+    write = writers.get(path.suffix.lower())
     if write is None:
-        raise UserError(f"a file ending in {', '.join(WRITERS)}", str(path), "Choose one of these endings.")
+        raise UserError(f"a file ending in {', '.join(writers)}", str(path), "Choose one of these endings.")
     if not path.parent.is_dir():
         raise UserError("a file in a folder that is there", str(path), f"Make the folder {path.parent} first.")
     write_text(path, write(tables))
@@ -105,4 +110,4 @@ def _head(column: Column, gap: str) -> str:
     return f"{column.name}{gap}({column.detail})" if column.detail else column.name
 
 
-WRITERS: dict[str, Callable[[Sequence[Table]], str]] = {".md": markdown, ".csv": as_csv, ".json": as_json}
+WRITERS: dict[str, Writer] = {".md": markdown, ".csv": as_csv, ".json": as_json}

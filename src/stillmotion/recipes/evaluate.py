@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,19 @@ from stillmotion.core.errors import UserError
 from stillmotion.data.base import Splits
 from stillmotion.metrics.judge import REMEDY, check_judge
 from stillmotion.metrics.judge_files import LoadedJudge, load_judge
-from stillmotion.metrics.protocols import PROTOCOLS, READERS, needs_judge
-from stillmotion.metrics.results import RESULTS, Entry, by_protocol, read_results
+from stillmotion.metrics.protocols import PROTOCOLS, READERS
+from stillmotion.metrics.results import RESULTS, Entry, read_results
 from stillmotion.models import files
 from stillmotion.recipes.bench import Bench
 from stillmotion.recipes.extras import ON_DEMAND, PLAIN, Extras, extra_measures
+from stillmotion.recipes.held_out import clips_sha256
 from stillmotion.recipes.judge import complete, what
 from stillmotion.recipes.measures import MEASURES, Measure
-from stillmotion.recipes.results import commit, entries, machine, write
+from stillmotion.recipes.record import Circumstances, left_out, records, still_true, tables_of
+from stillmotion.recipes.results import commit, entries, machine, warn_of_other_clips, write
 from stillmotion.training.machine import choose_device, choose_precision, keep_freed_memory
 from stillmotion.training.runs import RUN_FILE, load_data, read_run
 from stillmotion.training.settings import Part, Run
-
-ALWAYS = (READERS, "reconstruction")
-"""Protocols whose figures are the same whoever judges and whatever is said to move."""
 
 
 def evaluate(
@@ -41,50 +41,95 @@ def evaluate(
 ) -> dict[str, Any]:
     """Takes every measure that the model's abilities and the data's labels allow; returns what results.json then holds.
 
-    judge: its folder; without one, what needs a judge is skipped. moving: the factors that tell of movement, where the data set does
-    not say. only: protocols, all by default. extras: what is measured on demand alone. say: is told the name of each measure as it
-    begins. Figures that were there and are not measured again stay, unless another judge saw them or other factors moved. A measure
-    that cannot be taken is told under "skipped", with the reason, and does not keep the others from being taken.
-    Raises FileRefused for an unfinished run, UserError for a judge of other classes or frames, for protocols that do not exist, and
-    where nothing can be measured.
+    judge: its folder; without one, what needs a judge is skipped. moving: the factors that tell of movement; by default those of the
+    last evaluation, else those that the data set names. only: protocols, all by default. extras: what is measured on demand alone.
+    say: is told the name of each measure as it begins, and what stands no longer. Figures that were there and are not measured again
+    stay, unless another judge saw them, other factors moved or the clips are others. A measure that cannot be taken is told under
+    "skipped", with the reason, and keeps no other from being taken. The file is written after each protocol.
+    Raises FileRefused for an unfinished run and a damaged results.json, UserError for a judge of other classes or frames, for
+    protocols that do not exist, and where nothing can be measured. Warns where the held-out clips are not those of the training.
     """
-    started = time.monotonic()
     _check_protocols(only, extras)
     run = read_run(folder)
-    bench, seen_by = _bench(folder, run, judge, moving, seed)
+    before = _before(folder, run)
+    bench, seen_by = _bench(folder, run, judge, _moving(moving, before), seed)
+    if moving is None and bench.moving != bench.data.train.moving:
+        say(f"what moves is what moved in the last evaluation: {', '.join(bench.moving)} (--moving names others)")
     told, on_demand = extra_measures(extras, run)
     measures = {**MEASURES, **on_demand}
     chosen = {name: measure for name, measure in measures.items() if not only or measure.protocol in only}
-    found, skipped = _taken(chosen, bench, run, say)
-    if not found:
-        got = f"none under {' or '.join(only) or 'any protocol'}: {_reasons(skipped)}"
+    clips = clips_sha256(bench.data)
+    warn_of_other_clips(folder, before["clips_sha256"], clips)
+    precision = "bfloat16" if bench.low else "float32"
+    about = {"command": command, "commit": commit(), "seed": seed, "machine": machine(), "precision": precision, "extras": told}
+    seen = _judge(judge, seen_by, run, clips) if seen_by else before["judge"]
+    now = Circumstances(bench.moving, bench.data.train.moving, seen_by.sha256 if seen_by else None, clips)
+    this = _Evaluation(folder, run, bench, before, now, about, seen)
+    for protocol in dict.fromkeys(measure.protocol for measure in chosen.values()):
+        this.measure(protocol, {name: measure for name, measure in chosen.items() if measure.protocol == protocol}, say)
+    if not this.found:
+        got = f"none under {' or '.join(only) or 'any protocol'}: {_reasons(this.skipped)}"
         raise UserError("a measure that can be taken of this run", got, _remedy(measures, bench))
-    results = _before(folder, run)
-    kept, read = _still_true(results, bench, seen_by), by_protocol(results).get(READERS, {})
-    tables = (results["evaluation"] or {}).get("tables", {})
-    results["figures"] = {**kept, **found, **_stamped(read, READERS)}  # where pixels tell the truth, no judge has the last word
-    results["judge"] = _judge(judge, seen_by, run) if seen_by else results["judge"]
-    results["evaluation"] = {
-        "command": command,
-        "commit": commit(),
-        "minutes": round((time.monotonic() - started) / 60, 2),
-        "seed": seed,
-        "machine": machine(),
-        "precision": "bfloat16" if bench.low else "float32",
-        "split": bench.split,
-        "clips": len(bench.held),
-        "moving": list(bench.moving), "extras": told,
-        "data": what(run.data),
-        "skipped": skipped,
-        "tables": {**{name: table for name, table in tables.items() if f"{name}_accuracy" in kept}, **bench.tables},
-    }  # fmt: skip
-    write(folder, results)
-    return results
+    for reason, names in this.written["evaluation"]["dropped"].items():
+        say(f"no longer there, as {reason}: {', '.join(names)}")
+    return this.written
 
 
-def _taken(
-    measures: dict[str, Measure], bench: Bench, run: Run, say: Callable[[str], object]
-) -> tuple[dict[str, Entry], dict[str, str]]:
+@dataclass
+class _Evaluation:
+    """An evaluation as it goes on. before: what results.json held. about: what is told of each protocol. judge: what is told of it."""
+
+    folder: Path
+    run: Run
+    bench: Bench
+    before: dict[str, Any]
+    now: Circumstances
+    about: dict[str, Any]
+    judge: dict[str, Any] | None
+    started: float = field(default_factory=time.monotonic)
+    found: dict[str, Entry] = field(default_factory=dict)
+    protocols: dict[str, dict[str, Any]] = field(default_factory=dict)
+    written: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        return left_out(self.protocols)
+
+    def measure(self, protocol: str, measures: dict[str, Measure], say: Callable[[str], object]) -> None:
+        """Takes the measures of a protocol and writes down what is found: who stops the next one loses nothing of this one."""
+        begun = time.monotonic()
+        found, skipped = _taken(measures, self.bench, self.run, say)
+        self.found |= found
+        self.protocols[protocol] = {**self.about, "minutes": _minutes(begun), "skipped": skipped}
+        if self.found:
+            self.written = self._results()
+            write(self.folder, self.written)
+
+    def _results(self) -> dict[str, Any]:
+        kept = still_true(self.before, self.now, self.found)
+        read = {name: figure for name, figure in kept.figures.items() if figure["protocol"] == READERS}
+        protocols = records(self.before, kept, self.protocols)
+        evaluation = {
+            **self.about,
+            "minutes": _minutes(self.started),
+            "split": self.bench.split,
+            "clips": len(self.bench.held),
+            "moving": list(self.now.moving),
+            "data": {**what(self.run.data), "clips_sha256": self.now.clips},
+            "skipped": left_out(protocols),
+            "dropped": kept.dropped,
+            "tables": {**tables_of(self.before, kept.figures), **self.bench.tables},
+            "protocols": protocols,
+        }
+        # where pixels tell the truth, no judge has the last word
+        return {**self.before, "judge": self.judge, "evaluation": evaluation, "figures": {**kept.figures, **self.found, **read}}
+
+
+def _minutes(since: float) -> float:
+    return round((time.monotonic() - since) / 60, 2)
+
+
+def _taken(measures: dict[str, Measure], bench: Bench, run: Run, say: Callable[[str], object]) -> tuple[dict[str, Entry], dict[str, str]]:
     """The figures of the measures, and why those that could not be taken were not."""
     found: dict[str, Entry] = {}
     skipped: dict[str, str] = {}
@@ -96,28 +141,16 @@ def _taken(
                 found |= entries(measure.take(bench), run, measure.protocol)
             except UserError as error:  # too few clips for this one, say: it is no reason to lose the others
                 reason = str(error)
+            except (ArithmeticError, ValueError, RuntimeError) as error:  # nor is what a solver refuses, or a memory that is full
+                reason = f"{type(error).__name__}: {error}"
         if reason:
             skipped[name] = reason
     return found, skipped
 
 
-def _still_true(before: dict[str, Any], bench: Bench, seen_by: LoadedJudge | None) -> dict[str, Entry]:
-    """The figures from before that may stand beside new ones; each says its protocol."""
-    moved = (before["evaluation"] or {}).get("moving", bench.data.train.moving)
-    same_factors = set(moved) == set(bench.moving)
-    same_judge = seen_by is None or (before["judge"] or {}).get("sha256") == seen_by.sha256
-    kept: dict[str, Entry] = {}
-    for protocol, figures in by_protocol(before).items():
-        stamped = _stamped(figures, protocol)
-        if protocol in ALWAYS:
-            kept |= stamped
-        elif same_factors:
-            kept |= {name: figure for name, figure in stamped.items() if same_judge or not needs_judge(name)}
-    return kept
-
-
-def _stamped(figures: dict[str, Entry], protocol: str) -> dict[str, Entry]:
-    return {name: {**figure, "protocol": protocol} for name, figure in figures.items()}
+def _moving(asked: tuple[str, ...] | None, before: dict[str, Any]) -> tuple[str, ...] | None:
+    """The factors that move, if they are named now or were in the last evaluation."""
+    return asked if asked is not None else tuple((before["evaluation"] or {}).get("moving") or ()) or None
 
 
 def _check_protocols(only: Iterable[str], extras: Extras) -> None:
@@ -161,17 +194,22 @@ def check_moving(moving: Iterable[str], data: Splits) -> None:
             raise UserError("factors of the data as those that move", f"{factor!r}", f"The labels of this data: {labels}.")
 
 
-def _judge(folder: Path | None, loaded: LoadedJudge, run: Run) -> dict[str, Any]:
-    """What is told of the judge beside every score. other_split: it was trained on another split, and may have seen the measured clips."""
-    facts = {name: loaded.facts.get(name) for name in ("accuracy", "calibration", "data", "split", "clips", "seed", "minutes")}
+def _judge(folder: Path | None, loaded: LoadedJudge, run: Run, clips: str) -> dict[str, Any]:
+    """What is told of the judge beside every score. clips: the hash of the measured ones.
+
+    other_split: it was trained on another split, or on a folder that has changed since, and may have seen the measured clips.
+    """
+    names = ("accuracy", "calibration", "data", "split", "clips", "clips_sha256", "seed", "minutes")
+    facts = {name: loaded.facts.get(name) for name in names}
     other = facts["data"] is None or complete(Part.model_validate(facts["data"])) != complete(run.data)
+    other = other or facts["clips_sha256"] not in (None, clips)
     return {"folder": str(folder), "sha256": loaded.sha256, **facts, "other_split": other}
 
 
 def _before(folder: Path, run: Run) -> dict[str, Any]:
     """What results.json holds already; of a model without one, an empty frame."""
     if (folder / RESULTS).is_file():
-        return {"evaluation": None, "judge": None, **read_results(folder)}
+        return {"clips_sha256": None, "judge": None, "evaluation": None, **read_results(folder)}
     begun = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
     return {
         "recipe": run.recipe,
@@ -180,6 +218,7 @@ def _before(folder: Path, run: Run) -> dict[str, Any]:
         "minutes": None,
         "machine": machine(),
         "seeds": [run.seed],
+        "clips_sha256": None,
         "judge": None,
         "evaluation": None,
         "figures": {},

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from stillmotion.core.abilities import Decodes, Encodes, Generates, Remembers
 from stillmotion.core.clips import Clips
+from stillmotion.core.errors import UserError
 from stillmotion.core.random import seed_of
 from stillmotion.data.base import ClipSet, Splits
 from stillmotion.metrics.consistency import consistency
 from stillmotion.metrics.figure import Figures
-from stillmotion.metrics.frechet import frechet_figures
+from stillmotion.metrics.frechet import frechet_figures, frechet_floor
 from stillmotion.metrics.judge import Judges
 from stillmotion.metrics.judge_files import load_judge
 from stillmotion.metrics.kinetics import KineticsFeatures
@@ -75,10 +76,12 @@ def _kinetics(features: KineticsFeatures) -> Callable[[Bench], Figures]:
     def take(bench: Bench) -> Figures:
         pick = torch.linspace(0, len(bench.held) - 1, min(KINETICS_CLIPS, len(bench.held))).round().long()
         noise, clusters = bench.generator("kinetics"), None if bench.clusters is None else bench.clusters[pick]
+        _enough(len(pick), clusters)
         real = _features(features, bench, len(pick), lambda part: bench.held.clips(pick[part]))
         codes = bench.codes()[pick]
         made = _features(features, bench, len(pick), lambda part: bench.decoded(codes[part]))
-        found = frechet_figures("frechet_kinetics_reconstruction", made, real, noise, clusters, paired=True)
+        found = {"frechet_kinetics_floor": frechet_floor(real, len(pick), noise, clusters)}
+        found |= frechet_figures("frechet_kinetics_reconstruction", made, real, noise, clusters, paired=True)
         for source, ability in (("prior", Generates), ("aggregate", Remembers)):
             if isinstance(bench.model, ability):
                 drawn = bench.drawn(source, "kinetics")
@@ -88,6 +91,13 @@ def _kinetics(features: KineticsFeatures) -> Callable[[Bench], Figures]:
         return found
 
     return take
+
+
+def _enough(clips: int, clusters: Tensor | None) -> None:
+    """Refuses, before minutes are spent on features, what the distances would refuse."""
+    units = clips if clusters is None else len(set(clusters.tolist()))
+    if clips < 4 or units < 2:
+        raise UserError("at least four measured clips of two files or identities", f"{clips} clips of {units}", "Hold out more clips.")
 
 
 def _features(features: KineticsFeatures, bench: Bench, count: int, clips: Callable[[Tensor], Clips]) -> Tensor:

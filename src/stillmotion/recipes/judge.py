@@ -15,13 +15,14 @@ from torch import Tensor
 from stillmotion.core.errors import UserError
 from stillmotion.core.random import seed_of
 from stillmotion.core.registry import DATA, JUDGES, resolve
-from stillmotion.data.base import ClipSet, Splits
+from stillmotion.data.base import Splits
 from stillmotion.data.roots import data_root
 from stillmotion.metrics.calibration import calibration
 from stillmotion.metrics.figure import Figure, share
 from stillmotion.metrics.judge import CHANNELS, Judge, Verdicts, read_all
 from stillmotion.models import files
 from stillmotion.recipes.bench import told
+from stillmotion.recipes.held_out import clips_sha256, clusters_of, held_out
 from stillmotion.recipes.results import commit, machine
 from stillmotion.training.checkpoints import write_text
 from stillmotion.training.loop import Trainer
@@ -72,7 +73,7 @@ def judgeable(splits: Splits) -> dict[str, tuple[str, ...]]:
     """
     if not len(splits.test) and not len(splits.validation):
         raise UserError("clips that a judge is not trained on, to measure it by", "none", "Train with --hold-out or --hold-out-tail.")
-    can = told(splits.train, _held_out(splits))
+    can = told(splits.train, held_out(splits).clips)
     found = {factor: names for factor, names in splits.train.classes.items() if factor in can}
     if not found:
         labels = ", ".join(splits.train.classes) or "none"
@@ -101,30 +102,29 @@ def train_judge(run: Run, splits: Splits, folder: Path, *, command: str, show: b
     if trainer.processes.rank == 0:
         judge.eval()
         facts = {"minutes": round(trainer.seconds / 60, 2), "seed": run.seed, "command": command, "commit": commit(), "machine": machine()}
-        facts |= {"data": what(run.data), **examined(cast(Judge, judge), splits, run.seed)}
+        facts |= {"data": what(run.data), "clips_sha256": clips_sha256(splits), **examined(cast(Judge, judge), splits, run.seed)}
         files.save(judge, folder / files.INNER, **facts)
     return folder
 
 
 def examined(judge: Judge, splits: Splits, seed: int) -> dict[str, Any]:
     """How good the judge is on clips that it never saw: accuracy and calibration of each factor, and on how many of which clips."""
-    held = _held_out(splits)
-    name = "test" if len(splits.test) else "validation"
+    name, held = held_out(splits)
+    clusters = clusters_of(splits.train, held, splits.train.moving)
     verdicts, labels = read_all(judge, held), told(splits.train, held)
     generator = torch.Generator().manual_seed(seed_of(seed, "judge"))
-    found = calibration(verdicts, labels, generator)
+    found = calibration(verdicts, labels, generator, clusters)
     return {
         "split": name,
         "clips": len(held),
-        "accuracy": {factor: asdict(_accuracy(verdicts, held, labels[factor], factor, generator)) for factor in judge.classes},
+        "accuracy": {factor: asdict(_accuracy(verdicts, clusters, labels[factor], factor, generator)) for factor in judge.classes},
         "calibration": {f: {k: round(found[f"judge_{k}_{f}"].value, 5) for k in ("ece", "nll")} for f in judge.classes},
     }
 
 
-def _accuracy(verdicts: Verdicts, clips: ClipSet, labels: Tensor, factor: str, generator: torch.Generator) -> Figure:
+def _accuracy(verdicts: Verdicts, clusters: Tensor | None, labels: Tensor, factor: str, generator: torch.Generator) -> Figure:
     known = labels >= 0
-    clusters = None if clips.source is None else clips.source[known]
-    return share((verdicts.top(factor) == labels)[known], generator, clusters)
+    return share((verdicts.top(factor) == labels)[known], generator, None if clusters is None else clusters[known])
 
 
 def default_folder(data: Part) -> Path:
@@ -150,7 +150,3 @@ def complete(data: Part) -> dict[str, Any]:
         pass
     found: dict[str, Any] = json.loads(json.dumps(what(Part(name=data.name, options=options)), default=str))
     return found
-
-
-def _held_out(splits: Splits) -> ClipSet:
-    return splits.test if len(splits.test) else splits.validation

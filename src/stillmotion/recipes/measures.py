@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from stillmotion.core.abilities import Decodes, Encodes, EncodesFrames, Generates, Remembers, Swaps, require
+from stillmotion.core.abilities import Decodes, Encodes, EncodesFrames, Generates, Imputes, Remembers, Swaps, require
+from stillmotion.core.errors import UserError
 from stillmotion.metrics.consistency import consistency
 from stillmotion.metrics.dci import dci
 from stillmotion.metrics.disagreement import disagreement
@@ -27,6 +28,7 @@ from stillmotion.metrics.sap import sap
 from stillmotion.metrics.swaps import by_classes, plan_pairs, swap_accuracy
 from stillmotion.metrics.two_factor import kept_content, kept_motion
 from stillmotion.recipes.bench import Bench, Rebuilt
+from stillmotion.recipes.imputation import imputation
 from stillmotion.tasks.codes import encode
 
 MOST_PAIRS = 1000
@@ -39,13 +41,16 @@ FEW = {
     2: "it needs measured clips of two classes of two factors, of which neither tells the other",
 }
 
+UNNAMED = "name the factors that move with --moving"
+
 
 @dataclass(frozen=True)
 class Measure:
     """A measure: its protocol, how it is taken, and without what it cannot be.
 
-    abilities: of the model. judge: a judge of the data's factors. labels: factors that can be told. both: some that move and some
-    that stay. finest: how many factors of which the measured clips show two classes and none tells another.
+    abilities: of the model. judge: a judge of the data's factors. labels: factors that can be told. moving: it must be said which of
+    them move. both: some must move and some stay. finest: how many factors of which the measured clips show two classes and none tells
+    another.
     """
 
     protocol: str
@@ -53,6 +58,7 @@ class Measure:
     abilities: tuple[type, ...] = (Encodes,)
     judge: bool = False
     labels: bool = False
+    moving: bool = False
     both: bool = False
     finest: int = 0
 
@@ -71,9 +77,11 @@ class Measure:
             return "the measured clips show no class that training clips have too, of any factor with two classes"
         if len(bench.finest) < self.finest:
             return FEW[self.finest]
+        if (self.moving or self.both) and not bench.moving:
+            return UNNAMED
         factors = bench.judged if self.judge else bench.labels
         if self.both and len({factor in bench.moving for factor in factors}) < 2:
-            return "it needs a factor that moves and one that stays; name those that move with --moving"
+            return "it needs a factor that moves and one that stays"
         return ""
 
 
@@ -100,7 +108,7 @@ def _consistency(bench: Bench) -> Figures:
 
 def _swaps(bench: Bench) -> Figures:
     noise = bench.generator("swap")
-    pairs = plan_pairs(len(bench.held), MOST_PAIRS, noise)
+    pairs = _of_two_files(plan_pairs(len(bench.held), MOST_PAIRS, noise), bench.held.source)
     identity, motion = ({factor: labels[side] for factor, labels in bench.judged.items()} for side in pairs.unbind(1))
     clusters = pairs if bench.clusters is None else bench.clusters[pairs]
     verdicts = bench.swapped(pairs)
@@ -108,6 +116,14 @@ def _swaps(bench: Bench) -> Figures:
         if len(bench.held.classes[factor]) <= MOST_CLASSES:
             bench.tables[f"swap_{factor}"] = _table(by_classes(verdicts, identity, motion, factor, bench.moving), bench, factor)
     return swap_accuracy(verdicts, identity, motion, bench.moving, noise, clusters)
+
+
+def _of_two_files(pairs: Tensor, source: Tensor | None) -> Tensor:
+    """Windows of one file show one identity in one movement: of a swap between them nothing can be told."""
+    apart = pairs if source is None else pairs[source[pairs[:, 0]] != source[pairs[:, 1]]]
+    if not len(apart):
+        raise UserError("measured clips of two files, to swap between them", "those of one", "Hold out more clips when you train.")
+    return apart
 
 
 def _table(shares: Tensor, bench: Bench, factor: str) -> dict[str, Any]:
@@ -169,13 +185,15 @@ def _generation(source: str) -> Callable[[Bench], Figures]:
 def _frechet(bench: Bench) -> Figures:
     assert bench.rebuilt.verdicts is not None
     made, real = bench.rebuilt.verdicts.features, bench.real.features
-    return frechet_figures("frechet_judge_reconstruction", made, real, bench.generator("frechet"), bench.clusters, paired=True)
+    found = frechet_figures("frechet_judge_reconstruction", made, real, bench.generator("frechet"), bench.clusters, paired=True)
+    return {"frechet_judge_floor": bench.floor, **found}
 
 
 def _frechet_generation(source: str) -> Callable[[Bench], Figures]:
     def take(bench: Bench) -> Figures:
         name = "frechet_judge_generation" + ("" if source == "prior" else f"_{source}")
-        return frechet_figures(name, bench.generated(source).features, bench.real.features, bench.generator(name), bench.clusters)
+        made, real = bench.generated(source).features, bench.real.features
+        return {"frechet_judge_floor": bench.floor, **frechet_figures(name, made, real, bench.generator(name), bench.clusters)}
 
     return take
 
@@ -217,14 +235,14 @@ REMEMBERED: tuple[type, ...] = (Remembers, Swaps)
 MEASURES: dict[str, Measure] = {
     "reconstruction": Measure("reconstruction", _reconstruction, JUDGED),
     "reconstruction by poses": Measure("reconstruction", _poses, (EncodesFrames, Decodes)),
-    "swaps": Measure("swap", _swaps, (Swaps,), judge=True),
+    "swaps": Measure("swap", _swaps, (Swaps,), judge=True, moving=True),
     "two factors": Measure("two_factor", _two_factor("prior"), DRAWN, judge=True, both=True),
     "two factors, aggregate posterior": Measure("two_factor", _two_factor("aggregate"), REMEMBERED, judge=True, both=True),
     "resampling": Measure("leakage", _resampled, DRAWN, judge=True, both=True),
-    "leakage of means": Measure("leakage", _leakage("mean"), labels=True),
-    "leakage of samples": Measure("leakage", _leakage("sample"), labels=True),
+    "leakage of means": Measure("leakage", _leakage("mean"), labels=True, moving=True),
+    "leakage of samples": Measure("leakage", _leakage("sample"), labels=True, moving=True),
     "consistency": Measure("vdsm", _consistency, JUDGED, judge=True),
-    "embedding accuracy": Measure("vdsm", _embedding, labels=True),
+    "embedding accuracy": Measure("vdsm", _embedding, labels=True, moving=True),
     "entropies": Measure("vdsm", _generation("prior"), (Generates, Decodes), judge=True),
     "entropies, aggregate posterior": Measure("vdsm", _generation("aggregate"), (Remembers, Decodes), judge=True),
     "disagreement": Measure("dsa_report", _disagreement, DRAWN, judge=True, both=True),
@@ -239,4 +257,5 @@ MEASURES: dict[str, Measure] = {
     "Fréchet distance of new clips": Measure("frechet_judge", _frechet_generation("prior"), (Generates, Decodes), judge=True),
     "Fréchet distance of new clips, aggregate posterior": Measure(
         "frechet_judge", _frechet_generation("aggregate"), (Remembers, Decodes), judge=True),
+    "imputation": Measure("imputation", imputation, (Imputes,)),
 }  # fmt: skip

@@ -11,6 +11,7 @@ from stillmotion.data.base import ClipSet, Splits
 from stillmotion.metrics.borders import border_colour, nearer_to_first
 from stillmotion.metrics.figure import Figure, Figures
 from stillmotion.metrics.swaps import share_of_pairs
+from stillmotion.recipes.held_out import held_out
 from stillmotion.tasks.clips import swap
 from stillmotion.tasks.codes import encode
 from stillmotion.training.settings import Run
@@ -19,14 +20,17 @@ SWAPS = 500
 BORDERS_DIFFER = 0.04
 
 
-def readers(run: Run, model: Model, data: Splits) -> Figures:
-    """Swaps of pendula by their readers, of videos by the borders of their frames; nothing for other data."""
-    held = data.test if len(data.test) else data.validation
-    if run.data.name == "pendula":
-        return dict(_pendula(model, held, run.seed))
-    if run.data.name == "videos":
-        return dict(_borders(model, data.validation if len(data.validation) else held, run.seed))
-    return {}
+def readers(run: Run, model: Model, data: Splits) -> tuple[str, Figures]:
+    """Swaps of pendula by their readers, of videos by the borders of their frames; nothing for other data. With the split measured.
+
+    Where the test clips of videos all stand before one wall, as those of one held-out person do, validation clips are measured.
+    """
+    read = {"pendula": _pendula, "videos": _borders}.get(run.data.name)
+    split, held = held_out(data)
+    found = dict(read(model, held, run.seed)) if read else {}
+    if found or read is not _borders or split == "validation" or not len(data.validation):
+        return split, found
+    return "validation", dict(_borders(model, data.validation, run.seed))
 
 
 def _pendula(model: Model, clips: ClipSet, seed: int) -> Iterator[tuple[str, Figure]]:

@@ -6,8 +6,10 @@ import json
 import os
 import platform
 import subprocess
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from stillmotion.metrics.published import data_of, published
 from stillmotion.metrics.quality import psnr
 from stillmotion.metrics.results import RESULTS, Entry, read_results
 from stillmotion.recipes.bench import Bench, some
+from stillmotion.recipes.held_out import clips_sha256, clusters_of, held_out
 from stillmotion.recipes.measures import MEASURES
 from stillmotion.recipes.readers import readers
 from stillmotion.tasks.codes import decode, encode
@@ -34,11 +37,14 @@ MOST_CLIPS = 600
 def write_results(folder: Path, run: Run, model: Model, data: Splits, seconds: float) -> Path:
     """Computes the figures that need no judge, on clips that were not trained on, and writes them with how they came about.
 
-    What `stillmotion evaluate` has found of this model stays. Raises FileRefused for a results.json that cannot be read.
+    What `stillmotion evaluate` has found of this model stays, and so does the hash of the clips that were held out first: where they
+    are others now it warns. Raises FileRefused for a results.json that cannot be read.
     """
     begun = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     before = read_results(folder) if (folder / RESULTS).is_file() else {}
     measured = before["figures"] if before.get("evaluation") else {}
+    clips = clips_sha256(data)
+    warn_of_other_clips(folder, before.get("clips_sha256"), clips)
     results = {
         "recipe": run.recipe,
         "command": begun["command"],
@@ -46,11 +52,19 @@ def write_results(folder: Path, run: Run, model: Model, data: Splits, seconds: f
         "minutes": round(seconds / 60, 2),
         "machine": machine(),
         "seeds": [run.seed],
+        "clips_sha256": before.get("clips_sha256") or clips,
         "judge": before.get("judge"),
         "evaluation": before.get("evaluation"),
         "figures": {**figures(run, model, data), **measured},
     }
     return write(folder, results)
+
+
+def warn_of_other_clips(folder: Path, then: str | None, now: str) -> None:
+    """Warns where the hash of the held-out clips is known and no longer the same."""
+    if then is not None and then != now:
+        said = f"the held-out clips of {folder} are not those of its training: their files, lengths or labels have changed since"
+        warnings.warn(f"{said}. The model may have been trained on some of them.", stacklevel=3)
 
 
 def write(folder: Path, results: dict[str, Any]) -> Path:
@@ -68,7 +82,14 @@ def figures(run: Run, model: Model, data: Splits) -> dict[str, Entry]:
     for name in ("leakage of means", "leakage of samples"):
         if not MEASURES[name].lacking(bench):
             found |= entries(MEASURES[name].take(bench), run, MEASURES[name].protocol)
-    return found | (entries(readers(run, model, data), run, READERS) if isinstance(model, Swaps) else {})
+    return found | (_read(run, model, data) if isinstance(model, Swaps) else {})
+
+
+def _read(run: Run, model: Model, data: Splits) -> dict[str, Entry]:
+    """What pixels tell; of another split than the figures beside it, each entry names it."""
+    split, found = readers(run, model, data)
+    told = {} if split == held_out(data).split else {"split": split}
+    return {name: entry | told for name, entry in entries(found, run, READERS).items()}
 
 
 def small(data: Splits, seed: int) -> Splits:
@@ -105,13 +126,14 @@ def _reconstruction(model: Model, data: Splits, seed: int) -> Iterator[tuple[str
             codes = encode(model, clips, poses=way == "poses")
             parts = torch.split(torch.arange(len(clips)), 64)
             values = torch.cat([psnr(decode(model, codes[k]), clips.clips(k).frames, clips.clips(k).mask) for k in parts])
-            yield f"psnr_{way}_{split}", mean(values, noise, clips.source)
+            yield f"psnr_{way}_{split}", mean(values, noise, clusters_of(data.train, clips, data.train.moving))
 
 
 def machine() -> dict[str, Any]:
     """What the figures were computed on."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     versions = {"stillmotion": __version__, "torch": torch.__version__, "python": platform.python_version()}
+    versions |= {name: version(name) for name in ("numpy", "scipy", "scikit-learn")}
     return {"cores": os.cpu_count(), "gpu": gpu, "versions": versions}
 
 

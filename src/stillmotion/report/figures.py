@@ -78,7 +78,9 @@ def cards(figures: Figures) -> list[Card]:
 def probes(figures: Figures) -> list[Probe]:
     """One entry per factor that was probed."""
     factors = [name.removeprefix("chance_") for name in figures if name.startswith("chance_")]
-    return [probe for factor in factors if (probe := _probe(figures, factor)) is not None]
+    # where no factor is said to move, none is known to stay: what is named a leak then is none
+    sided = any(name.startswith("leak_static_to_") for name in figures)
+    return [probe for factor in factors if (probe := _probe(figures, factor, sided)) is not None]
 
 
 def lines(figures: Figures) -> list[Line]:
@@ -136,21 +138,21 @@ def _quality_cards(figures: Figures) -> list[Card | None]:
     return shown
 
 
-def _probe(figures: Figures, factor: str) -> Probe | None:
-    bars = [bar for code in ("static", "dynamic") if (bar := _bar(figures, code, factor)) is not None]
+def _probe(figures: Figures, factor: str, sided: bool) -> Probe | None:
+    bars = [bar for code in ("static", "dynamic") if (bar := _bar(figures, code, factor, sided)) is not None]
     if not bars:
         return None
     chance = 100 * float(figures[f"chance_{factor}"]["value"])
     return Probe(factor.replace("_", " "), chance, bars, *_judged(factor, chance, bars))
 
 
-def _bar(figures: Figures, code: str, factor: str) -> Bar | None:
+def _bar(figures: Figures, code: str, factor: str, sided: bool) -> Bar | None:
     foreign = f"leak_{code}_to_{factor}"
     name = foreign if f"{foreign}_mean" in figures else f"probe_{code}_{factor}"
     mean, sample = (figures.get(f"{name}_{way}") for way in ("mean", "sample"))
     if mean is None:
         return None
-    return Bar(code, 100 * float(mean["value"]), None if sample is None else 100 * float(sample["value"]), name == foreign)
+    return Bar(code, 100 * float(mean["value"]), None if sample is None else 100 * float(sample["value"]), sided and name == foreign)
 
 
 def _judged(factor: str, chance: float, bars: list[Bar]) -> tuple[Verdict, str]:

@@ -6,17 +6,13 @@ import json
 import shlex
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 from torch import Tensor
 
-from stillmotion import __version__
 from stillmotion.core.abilities import Encodes
 from stillmotion.core.errors import MissingAbility
 from stillmotion.data.base import ClipSet
@@ -24,12 +20,12 @@ from stillmotion.data.write import draft
 from stillmotion.metrics.results import read_results
 from stillmotion.report import animations, curves, figures, maps, tables, verdicts
 from stillmotion.report.folder import Finished, open_run, spread
+from stillmotion.report.template import fill
 from stillmotion.tasks.clips import default_source
 from stillmotion.tasks.codes import encode
 
 PAGE = "report.html"
 MOST_CODES = 400
-HERE = Path(__file__).parent
 DATA_WORDS = {"pendula": "coloured pendula", "digits": "moving digits", "sprites": "Sprites characters"}
 
 
@@ -83,10 +79,7 @@ def show_figures(folder: Path) -> None:
 
 def render(finished: Finished) -> str:
     """The page as text."""
-    loader = FileSystemLoader(HERE)
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    css = Markup((HERE / "page.css").read_text(encoding="utf-8"))  # our own file: the one text that is not escaped
-    return environment.get_template("page.html.j2").render(css=css, curves=curves, maps=maps, signs=verdicts.SIGNS, **_content(finished))
+    return fill("page.html.j2", curves=curves, maps=maps, signs=verdicts.SIGNS, **_content(finished))
 
 
 def _content(finished: Finished) -> dict[str, Any]:
@@ -96,7 +89,7 @@ def _content(finished: Finished) -> dict[str, Any]:
         "title": f"{finished.model.name.upper()} on {_data_words(finished)}", "summary": _summary(finished),
         "facts": _facts(finished), "grouped_by": _grouped_by(finished),
         "split": split, "data_trouble": finished.data_trouble, "has_results": finished.results is not None,
-        "version": __version__, "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), "folder": str(finished.folder),
+        "folder": str(finished.folder),
         "cards": figures.cards(found), "probes": figures.probes(found), "lines": figures.lines(found),
         "evaluation": tables.evaluation(finished.results),
         "swap": _or_word(lambda: _swap(finished, _there(clips))),

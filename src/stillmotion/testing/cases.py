@@ -10,6 +10,7 @@ import torch
 from stillmotion.core.abilities import Model
 from stillmotion.core.clips import Clips
 from stillmotion.core.random import Noise
+from stillmotion.models.kvae import KVAE, KVAEConfig
 from stillmotion.models.vdsm import VDSM, VDSMConfig
 
 
@@ -59,6 +60,10 @@ def taught(case: Case, clips: Clips, seed: int) -> Model:
     return model.eval()
 
 
+def _kvae() -> Model:
+    return KVAE(KVAEConfig(size=8, channels=3, code=4, state=6, width=16, dynamics_size=16))
+
+
 def _vdsm() -> Model:
     config = VDSMConfig(
         size=8, static=6, pose=6, dynamic=8, encoder_channels=(16, 32), decoder_channels=(32,), rnn_layers=1, rnn_size=32,
@@ -68,6 +73,14 @@ def _vdsm() -> Model:
 
 
 CASES: dict[str, Case] = {
+    "kvae": Case(
+        build=_kvae,
+        lessons=(
+            Lesson(
+                150, trains=("vae", "systems", "dynamics"), learning_rate=7e-3, start={"reconstruction": 0.3}, end={"reconstruction": 0.3},
+            ),
+        ),
+    ),
     "vdsm": Case(
         build=_vdsm,
         lessons=(

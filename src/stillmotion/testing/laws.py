@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from stillmotion.core.abilities import Decodes, Encodes, EncodesFrames, Generates, Model, Predicts, Remembers, Swaps
+from stillmotion.core.abilities import Decodes, Encodes, EncodesFrames, Generates, Imputes, Model, Predicts, Remembers, Swaps
 from stillmotion.core.clips import Clips
 from stillmotion.core.codes import Codes
 from stillmotion.core.random import Noise
@@ -188,6 +188,23 @@ def check_prediction(case: Case) -> None:
 
 
 @torch.no_grad()
+def check_imputation(case: Case) -> None:
+    """Frames that are there are kept; what is filled in depends on them alone, and with `past_only` on the earlier ones alone."""
+    model, whole = _able(case.model(), Imputes), _clips(2, 6)
+    mask = torch.tensor([[1, 1, 0, 0, 1, 1], [1, 1, 1, 1, 1, 1]]).bool()
+    found = model.impute(Clips(whole.frames, mask))
+    claim(found.shape == whole.frames.shape, f"frames of shape {tuple(whole.frames.shape)} are imputed to {tuple(found.shape)}")
+    same("frames that are there", found[mask], whole.frames[mask], 0.0)
+    claim(bool(((found >= 0) & (found <= 1)).all()), "imputed frames leave [0, 1]")
+    other = torch.where(mask[:, :, None, None, None], whole.frames, 1 - whole.frames)
+    same("what is imputed over other hidden frames", model.impute(Clips(other, mask)), found)
+    later = whole.frames.clone()
+    later[0, 4:] = 1 - later[0, 4:]
+    past, changed = (model.impute(Clips(frames, mask), past_only=True)[0, 2:4] for frames in (whole.frames, later))
+    same("what is imputed from the past before another future", changed, past)
+
+
+@torch.no_grad()
 def check_swap(case: Case) -> None:
     """A swap keeps the identity of one clip and the movement of another; with itself it is the reconstruction."""
     model, clips = _able(case.model(), Swaps), _clips(4, 5)
@@ -238,6 +255,7 @@ LAWS: dict[str, Law] = {
     "generation": Law(check_generation, (Generates,)),
     "memory": Law(check_memory, (Encodes, Remembers)),
     "prediction": Law(check_prediction, (Encodes, Predicts)),
+    "imputation": Law(check_imputation, (Imputes,)),
     "swap": Law(check_swap, (Swaps,)),
     "learning": Law(check_learning, (Encodes, Decodes)),
 }

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stillmotion.metrics import borders, quality
 from stillmotion.metrics.figure import Figures, mean, share
-from stillmotion.metrics.frechet import frechet_figures
+from stillmotion.metrics.frechet import frechet_figures, frechet_floor
 from stillmotion.testing.code_cases import CODE_CASES
 from stillmotion.testing.metric_laws import Expected, Metric, Sample, chance, near
 from stillmotion.testing.metric_samples import CLIPS, Noise, features, frames, surroundings
@@ -43,7 +43,10 @@ def _frechet(value: float, tolerance: float) -> dict[str, Expected]:
 
 FRAME_CASES: dict[str, Metric] = {
     "frechet": Metric(
-        lambda sample, noise: frechet_figures("frechet", sample["made"], sample["real"], noise, paired=True),
+        lambda sample, noise: {
+            **frechet_figures("frechet", sample["made"], sample["real"], noise, paired=True),
+            "frechet_floor": frechet_floor(sample["real"], len(sample["made"]), noise),
+        },
         features,
         {"ideal": _frechet(0, 1e-6), "useless": _frechet(4 * FEATURES, 1e-4)},
         clips=lambda figure, clips: clips // 2 if figure == "frechet_floor" else clips,

@@ -1,0 +1,271 @@
+"""KVAE: the Kalman variational auto-encoder. A VAE reads a code off each frame, and a locally linear system moves it.
+
+Fraccaro, Kamronn, Paquet and Winther, NIPS 2017. Legend, paper's letters to names here: a_t code of frame t; z_t state; u_t controls;
+alpha_t weights of the K systems, from the dynamics network; (A, B, C)^k their matrices; Q, R, Sigma noise of state, code, first state.
+
+Story: z_1 ~ N(0, Sigma); z_t ~ N(A_t z_{t-1} + B_t u_t, Q); a_t ~ N(C_t z_t, R); x_t ~ p(x_t | a_t), where (A, B, C)_t is the mean of
+the K systems in weights alpha_t = alpha(a_1 ... a_{t-1}). Inference: q(a_t | x_t) of each frame alone; z given the codes is exact.
+Bound (equation 6): E_q [log p(x | a) - log q(a | x) + log p(a | u)], since log p(a, z | u) - log p(z | a, u) is log p(a | u) whatever
+z is: neither smoother nor draws of z are needed. Departures from the paper and the released code, D1 to D8, are remarked where they
+happen and listed on the model's page (docs/models/kvae.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from annotated_types import Ge, Gt
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from stillmotion.core.abilities import Decodes, Encodes, EncodesFrames, Generates, Imputes, Model, Predicts
+from stillmotion.core.clips import Clips
+from stillmotion.core.codes import Codes, Gaussian
+from stillmotion.core.errors import UserError
+from stillmotion.core.precision import full_precision
+from stillmotion.core.random import normal
+from stillmotion.core.terms import Terms
+from stillmotion.nn.dynamics import DynamicsNetwork
+from stillmotion.nn.dynamics import Kind as Dynamics
+from stillmotion.nn.frames import FrameDecoder, FrameEncoder
+from stillmotion.nn.frames import Kind as Network
+from stillmotion.objectives.divergences import log_density
+from stillmotion.objectives.likelihoods import bernoulli_nll, gaussian_nll
+from stillmotion.ssm.inference import kalman_filter, observe, smooth
+from stillmotion.ssm.mixture import FilteredMixture, Mixture, Past, filter_mixture, mix, roll
+from stillmotion.ssm.systems import Moments, Smoothed, System
+
+Count = Annotated[int, Ge(1)]
+Positive = Annotated[float, Gt(0)]
+Carry = tuple[Tensor, ...]
+NOTHING: Carry = ()
+
+
+class KVAEConfig(BaseModel):
+    """Everything that is needed to build a KVAE. The defaults are the released ones, for a ball in a box."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    size: int = 32
+    channels: Literal[1, 3] = 1
+    code: Count = 2
+    state: Count = 4
+    controls: Annotated[int, Ge(0)] = 0
+    """Numbers of control in each frame. The release always has one, fed zeros; without controls there is no B."""
+    modes: Count = 3
+    network: Network = "conv"
+    width: Count = 32
+    dynamics: Dynamics = "lstm"
+    dynamics_size: Count = 50
+    window: Count = 5
+    """Codes that the dynamics network `window` sees."""
+    likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
+    pixel_scale: Positive = 0.1
+    """Standard deviation of Gaussian pixels, at the start where it is learned."""
+    learned_scale: bool = False
+    state_noise: Positive = 0.08
+    code_noise: Positive = 0.03
+    first_variance: Positive = 20.0
+    code_variance: Positive = 0.03
+    """The most that the variance of q(a | x) can be."""
+    bound: Literal["exact", "time_factorised"] = "exact"
+    """time_factorised: states drawn from their smoothed marginals, each frame by itself, as the released code does (D1): a looser bound."""
+
+
+class KVAE(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes):
+    name: ClassVar[str] = "kvae"
+    config_type: ClassVar[Any] = KVAEConfig
+    schedules: ClassVar[tuple[str, ...]] = ("reconstruction",)
+    log_scale: Tensor
+    Q: Tensor
+    R: Tensor
+    first_mean: Tensor
+    first_covariance: Tensor
+
+    def __init__(self, config: KVAEConfig) -> None:
+        super().__init__()
+        self.config, self.frame_shape = config, (config.channels, config.size, config.size)
+        self.encoder = FrameEncoder(self.frame_shape, config.network, config.width)
+        self.code_head = nn.Linear(self.encoder.features, 2 * config.code)
+        self.decoder = FrameDecoder(config.code, self.frame_shape, config.network, config.width)
+        scale = torch.tensor(math.log(config.pixel_scale))
+        if config.learned_scale:
+            self.log_scale = nn.Parameter(scale)
+        else:
+            self.register_buffer("log_scale", scale, persistent=False)
+        n, modes = config.state, config.modes
+        self.A = nn.Parameter(torch.eye(n).repeat(modes, 1, 1))
+        self.C = nn.Parameter(0.05 * torch.randn(modes, config.code, n))
+        self.B = nn.Parameter(0.05 * torch.randn(modes, n, config.controls)) if config.controls else None
+        # D4: a linear layer between the LSTM and the softmax, as in the code; the paper takes the softmax of the LSTM's own state
+        self.dynamics = DynamicsNetwork(config.code, modes, config.dynamics, config.dynamics_size, config.window)
+        self.register_buffer("Q", config.state_noise * torch.eye(n), persistent=False)
+        self.register_buffer("R", config.code_noise * torch.eye(config.code), persistent=False)
+        self.register_buffer("first_mean", torch.zeros(n), persistent=False)
+        self.register_buffer("first_covariance", config.first_variance * torch.eye(n), persistent=False)
+
+    def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
+        """The dynamics network is left out at first: one of the systems would win before the others were of any use."""
+        vae = [*self.encoder.parameters(), *self.code_head.parameters(), *self.decoder.parameters()]
+        vae += [self.log_scale] if isinstance(self.log_scale, nn.Parameter) else []
+        systems = [self.A, self.C, *([] if self.B is None else [self.B]), self.dynamics.start]
+        dynamics = [value for value in self.dynamics.parameters() if value is not self.dynamics.start]
+        return {"vae": vae, "systems": systems, "dynamics": dynamics}
+
+    # training
+
+    def loss(self, clips: Clips, weights: Mapping[str, float], generator: torch.Generator | None) -> Terms:
+        """Minus the bound (equation 6), in nats per clip. A frame that the mask lacks has no part in it."""
+        q, mask = self._read(clips), clips.mask
+        with full_precision(q.mean):
+            a = q.sample(generator)
+            code, dynamics = torch.where(mask, log_density(a, q), 0.0).sum(1), self._log_prior(a, clips, generator)
+        decoded = self.decoder(a)
+        with full_precision(a):
+            reconstruction = torch.where(mask, self._nll(decoded.float(), clips.frames), 0.0).sum(1)
+            values = {"reconstruction": reconstruction.mean(), "code": code.mean(), "dynamics": -dynamics.mean()}
+        # with a weight of 1 from the start codes settle in a geometry that no linear system can follow (section 3.1 of the supplement)
+        return Terms(values, {name: weights[name] for name in self.schedules if name in weights})
+
+    def _log_prior(self, a: Tensor, clips: Clips, generator: torch.Generator | None) -> Tensor:
+        """log p(a | u) of the frames that are there, (B,), or the looser bound on it."""
+        mixed = self._filter(a, clips)
+        if self.config.bound == "exact" or generator is None:
+            return mixed.filtered.log_likelihood.sum(1).to(a)
+        smoothed = smooth(mixed.system, a.double(), clips.mask, self._controls(clips))
+        return self._time_factorised(mixed.system, smoothed, a.double(), clips, generator).to(a)
+
+    def _time_factorised(self, system: System, smoothed: Smoothed, a: Tensor, clips: Clips, generator: torch.Generator) -> Tensor:
+        """D1: log p(a, z | u) - sum_t log q(z_t) with z_t drawn from the marginals of the smoother, each frame by itself."""
+        alive = clips.mask.flip(1).cummax(1).values.flip(1)  # up to the last frame: what comes after it is nobody's bound
+        root = torch.linalg.cholesky(smoothed.covariance)
+        noise = normal(tuple(smoothed.mean.shape), generator, smoothed.mean)
+        z = smoothed.mean + (root @ noise[..., None])[..., 0]
+        entropy = root.diagonal(dim1=-2, dim2=-1).log().sum(-1) + 0.5 * z.shape[-1] * (1 + math.log(2 * math.pi))
+        step = (system.A[:, 1:] @ z[:, :-1, :, None])[..., 0]
+        if system.B is not None and clips.controls is not None:
+            step = step + (system.B[:, 1:] @ clips.controls[:, 1:, :, None].double())[..., 0]
+        q, r, first = self.config.state_noise**0.5, self.config.code_noise**0.5, self.config.first_variance**0.5
+        moves = log_density(z[:, 1:], Gaussian(step, torch.full_like(step, q)))
+        codes = log_density(a, Gaussian((system.C @ z[..., None])[..., 0], torch.full_like(a, r)))
+        start = log_density(z[:, 0], Gaussian(torch.zeros_like(z[:, 0]), torch.full_like(z[:, 0], first)))
+        states = torch.where(alive, entropy + torch.cat([start[:, None], moves], 1), 0.0)
+        return torch.where(clips.mask, codes, 0.0).sum(1) + states.sum(1)
+
+    def _nll(self, decoded: Tensor, frames: Tensor) -> Tensor:
+        """(B, T), nats."""
+        if self.config.likelihood == "bernoulli":
+            return bernoulli_nll(decoded, frames)
+        return gaussian_nll(torch.sigmoid(decoded), frames, self.log_scale.exp())
+
+    # inference
+
+    def _read(self, clips: Clips) -> Gaussian:
+        """q(a_t | x_t) of each frame by itself."""
+        self.check(clips)
+        features = self.encoder(clips.frames)
+        with full_precision(features):
+            mean, scale = self.code_head(features.float()).chunk(2, -1)
+            # never wider than what the system knows of a code, R
+            return Gaussian(mean, (self.config.code_variance * torch.sigmoid(scale)).sqrt())
+
+    def _mixture(self) -> Mixture:
+        return Mixture(self.A, self.C, self.Q, self.R, self.first_mean, self.first_covariance, self.B)
+
+    def _filter(self, a: Tensor, clips: Clips) -> FilteredMixture:
+        """The filter of codes (B, T, A).
+
+        The dynamics network sees the code of a frame that is there, and of others the mean that was predicted (D5).
+        """
+        controls, mixture = self._controls(clips), self._mixture()
+        if not bool(clips.mask.all()):
+            return filter_mixture(mixture, a.double(), partial(self._weights, clips=len(a)), NOTHING, clips.mask, controls)[0]
+        alpha = self.dynamics(a)
+        system = mix(mixture, alpha).to(torch.float64)  # as cheap as float32 at these sizes, and never too little
+        filtered = kalman_filter(system, a.double(), None, controls)
+        return FilteredMixture(filtered, alpha, system, Past(a[:, -1], filtered.mean[:, -1], filtered.covariance[:, -1]))
+
+    def _weights(self, t: int, past: Past | None, carry: Carry, clips: int) -> tuple[Tensor, Carry]:
+        return self.dynamics.step(None if past is None else past.code, carry, clips)
+
+    def _controls(self, clips: Clips) -> Tensor | None:
+        wanted, given = self.config.controls, 0 if clips.controls is None else clips.controls.shape[-1]
+        if wanted and wanted != given:
+            raise UserError(f"{wanted} controls in each frame for this kvae model", f"{given}", "Give them as Clips.controls (B, T, U).")
+        return clips.controls if wanted else None
+
+    def _codes_of(self, clips: Clips, q: Gaussian, past_only: bool = False) -> Gaussian:
+        """What is known of the code of each frame: q(a | x) of those that are there; of others what the system makes of the rest.
+
+        past_only: of the frames before alone (filtering), not of all (smoothing).
+        """
+        mixed = self._filter(q.mean, clips)
+        if past_only:
+            states = mixed.filtered.predicted
+        else:
+            smoothed = smooth(mixed.system, q.mean.double(), clips.mask, self._controls(clips))
+            states = Moments(smoothed.mean, smoothed.covariance)
+        codes = observe(mixed.system, states)
+        there, scale = clips.mask[:, :, None], codes.covariance.diagonal(dim1=-2, dim2=-1).sqrt()
+        return Gaussian(torch.where(there, q.mean, codes.mean.to(q.mean)), torch.where(there, q.scale, scale.to(q.scale)))
+
+    # abilities
+
+    def encode(self, clips: Clips, generator: torch.Generator | None = None) -> Codes:
+        """The code of every frame as its path; of frames that the mask lacks, what all others say of it (smoothing)."""
+        q = self._read(clips)
+        with full_precision(q.mean):
+            posterior = self._codes_of(clips, q)
+            return Codes(None, None, posterior.sample(generator), clips.mask, path_posterior=posterior)
+
+    def encode_frames(self, clips: Clips, generator: torch.Generator | None = None) -> Codes:
+        q = self._read(clips)
+        return Codes(None, None, q.sample(generator), clips.mask, path_posterior=q)
+
+    def decode(self, codes: Codes) -> Tensor:
+        if codes.path is None:
+            raise UserError("codes with a path", "codes without", "Encode clips, or generate codes, first.")
+        return torch.sigmoid(self.decoder(codes.path))
+
+    def impute(self, clips: Clips, generator: torch.Generator | None = None, past_only: bool = False) -> Tensor:
+        q = self._read(clips)
+        with full_precision(q.mean):
+            filled = self.decoder(self._codes_of(clips, q, past_only).sample(generator))
+        return torch.where(clips.mask[:, :, None, None, None], clips.frames, torch.sigmoid(filled.float()))
+
+    def generate(self, count: int, steps: int, generator: torch.Generator) -> Codes:
+        """z_1 from its prior, then state by state with all noises; the dynamics network is fed what comes out."""
+        with full_precision(self.A):
+            alpha, carry = self.dynamics.step(None, NOTHING, count)
+            first = mix(self._mixture(), alpha)
+            z = self.config.first_variance**0.5 * normal((count, self.config.state), generator, self.A)
+            noise = self.config.code_noise**0.5 * normal((count, self.config.code), generator, self.A)
+            a = (first.C @ z[..., None])[..., 0] + noise
+            path = a[:, None]
+            if steps > 1:
+                past = Past(a, z, torch.zeros(count, *self.Q.shape).to(z))
+                path = torch.cat([path, self._roll(past, steps - 1, carry, generator)], 1)
+        return Codes(path=path, mask=torch.ones(path.shape[:2], dtype=torch.bool, device=path.device))
+
+    def predict(self, codes: Codes, steps: int, generator: torch.Generator | None = None) -> Codes:
+        """The same path, and the frames after it: the mean of each state, or one draw where there is a generator."""
+        if codes.path is None:
+            raise UserError("codes with a path", "codes without", "Encode clips first.")
+        path, given = codes.path, codes.path.shape[1]
+        if steps > given:
+            with full_precision(path):
+                mask = torch.ones(path.shape[:2], dtype=torch.bool, device=path.device) if codes.mask is None else codes.mask
+                mixed, carry = filter_mixture(self._mixture(), path.double(), partial(self._weights, clips=len(path)), NOTHING, mask)
+                path = torch.cat([path, self._roll(mixed.past, steps - given, carry, generator)], 1)
+        return Codes(path=path[:, :steps], mask=torch.ones(len(path), steps, dtype=torch.bool, device=path.device))
+
+    def _roll(self, past: Past, steps: int, carry: Carry, generator: torch.Generator | None) -> Tensor:
+        """Codes (B, steps, A) after `past`, without controls."""
+        still = replace(self._mixture(), B=None)
+        codes: Tensor = roll(still, past, steps, partial(self._weights, clips=len(past.code)), carry, generator).codes
+        return codes.to(self.A)

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from oracles.joint_gaussian import condition, joint, log_likelihood
+from stillmotion.core.clips import Clips
+from stillmotion.core.errors import UserError
+from stillmotion.models.files import build
+from stillmotion.models.kvae import KVAE, KVAEConfig
+from stillmotion.nn.dynamics import DynamicsNetwork, Kind
+from stillmotion.ssm.mixture import mix
+from stillmotion.ssm.systems import System
+
+TINY: dict[str, Any] = {"size": 8, "code": 2, "state": 3, "modes": 2, "width": 4, "dynamics_size": 5}
+KINDS: tuple[Kind, ...] = ("lstm", "mlp", "window")
+
+
+def model(**changes: Any) -> KVAE:
+    """With systems that differ and codes that move, so that nothing is true by accident."""
+    made = build("kvae", {**TINY, **changes}, seed=0)
+    assert isinstance(made, KVAE)
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(1)
+        made.A += 0.2 * torch.randn_like(made.A)
+        made.C += torch.randn_like(made.C)
+        made.dynamics.start += 0.5
+        made.code_head.weight *= 20
+        for value in made.dynamics.parameters():
+            value *= 3
+    return made.eval()
+
+
+def clips(count: int = 2, steps: int = 6, lacking: tuple[int, ...] = (), controls: int = 0) -> Clips:
+    generator = torch.Generator().manual_seed(3)
+    frames = (torch.rand(count, steps, 1, 8, 8, generator=generator) > 0.6).float()
+    mask = torch.ones(count, steps, dtype=torch.bool)
+    mask[0, list(lacking)] = False
+    u = torch.randn(count, steps, controls, generator=generator) if controls else None
+    return Clips(frames, mask, u)
+
+
+def codes(made: KVAE, batch: Clips) -> Tensor:
+    path = made.encode_frames(batch).path
+    assert path is not None
+    return path.detach()
+
+
+def of_clip(system: System, k: int) -> System:
+    B = None if system.B is None else system.B[k].double()
+    noise = (value.double() for value in (system.Q, system.R, system.mean, system.covariance))
+    return System(system.A[k].double(), system.C[k].double(), *noise, B)
+
+
+@torch.no_grad()
+def walked(made: KVAE, batch: Clips, k: int) -> tuple[System, Tensor]:
+    """Oracle: the system of clip k, whose weights are told frame by frame from the brute-force joint of all frames before."""
+    a, seen = codes(made, batch)[k].double(), batch.mask[k]
+    alphas: list[Tensor] = []
+    before: list[Tensor] = []
+    controls = None if batch.controls is None else batch.controls[k].double()
+    for t in range(len(a)):
+        history = torch.stack(before)[None].float() if before else None
+        padded = a.new_zeros(1, t + 1, a.shape[1]).float()
+        if history is not None:
+            padded[:, :t] = history
+        alphas.append(made.dynamics(padded)[0, t].detach())
+        system = of_clip(mix(made._mixture(), torch.stack(alphas)[None]), 0)
+        whole = joint(system, t + 1, None if controls is None else controls[: t + 1])
+        known = seen[: t + 1].clone()
+        known[t] = False
+        mean = condition(whole, a[: t + 1], known[:, None].expand(-1, a.shape[1]))[0] if known.any() else whole.state_mean
+        predicted = system.C[t] @ mean[-3:]
+        before.append((a[t] if seen[t] else predicted).detach())
+    return system, a
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("lacking", [(), (2,), (1, 2, 5), (0, 3)])
+def test_the_dynamics_term_is_the_joint_density_of_the_codes_that_are_there(kind: Kind, lacking: tuple[int, ...]) -> None:
+    made, batch = model(dynamics=kind, window=3), clips(2, 6, lacking)
+    expected = []
+    for k in range(2):
+        system, a = walked(made, batch, k)
+        expected.append(log_likelihood(joint(system, 6), a, batch.mask[k][:, None].expand(-1, 2)))
+    with torch.no_grad():
+        found = made.loss(batch, {}, None).values["dynamics"]
+    assert -float(found) == pytest.approx(float(torch.stack(expected).mean()), rel=1e-5)
+
+
+def test_controls_push_the_state_into_their_frame() -> None:
+    made, batch = model(controls=2), clips(2, 5, (2,), controls=2)
+    assert batch.controls is not None
+    assert made.B is not None
+    with torch.no_grad():
+        made.B += torch.randn(made.B.shape, generator=torch.Generator().manual_seed(0))
+    expected = []
+    for k in range(2):
+        system, a = walked(made, batch, k)
+        expected.append(log_likelihood(joint(system, 5, batch.controls[k].double()), a, batch.mask[k][:, None].expand(-1, 2)))
+    with torch.no_grad():
+        assert -float(made.loss(batch, {}, None).values["dynamics"]) == pytest.approx(float(torch.stack(expected).mean()), rel=1e-5)
+
+
+def test_the_bound_is_that_of_equation_6() -> None:
+    made, batch = model(), clips(3, 4, (1,))
+    with torch.no_grad():
+        terms = made.loss(batch, {"reconstruction": 0.3}, None)
+        a = codes(made, batch)
+        q = made.encode_frames(batch).path_posterior
+        assert q is not None
+        logits = made.decoder(a)
+        pixels = torch.distributions.Bernoulli(logits=logits).log_prob(batch.frames).flatten(2).sum(2)
+        own = torch.distributions.Normal(q.mean, q.scale).log_prob(a).sum(2)
+    assert float(terms.values["reconstruction"]) == pytest.approx(-float((pixels * batch.mask).sum(1).mean()), rel=1e-5)
+    assert float(terms.values["code"]) == pytest.approx(float((own * batch.mask).sum(1).mean()), rel=1e-5)
+    total = 0.3 * terms.values["reconstruction"] + terms.values["code"] + terms.values["dynamics"]
+    assert float(terms.total) == pytest.approx(float(total), rel=1e-5)
+
+
+def test_the_time_factorised_bound_lies_below_the_exact_one() -> None:
+    exact, loose = model(), model(bound="time_factorised")
+    batch = clips(64, 6, (2, 4))
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        a = codes(exact, batch)
+        tight = exact._log_prior(a, batch, None)
+        below = torch.stack([loose._log_prior(a, batch, draw) for _ in range(40)]).mean(0)
+    assert (below < tight + 0.5).all()
+    assert float((tight - below).mean()) > 0.5
+
+
+def test_a_single_frame_has_no_transition_and_both_bounds_agree_on_average() -> None:
+    exact, loose, batch = model(), model(bound="time_factorised"), clips(1, 1)
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        a = codes(exact, batch)
+        tight = float(exact._log_prior(a, batch, None))
+        below = torch.stack([loose._log_prior(a, batch, draw) for _ in range(400)]).mean()
+    assert float(below) == pytest.approx(tight, abs=0.15)
+
+
+@pytest.mark.parametrize("past_only", [False, True])
+@pytest.mark.parametrize("lacking", [(2,), (1, 2, 3), (4, 5)])
+def test_missing_frames_are_decoded_from_the_conditional_mean_of_their_codes(lacking: tuple[int, ...], past_only: bool) -> None:
+    made, batch = model(), clips(2, 6, lacking)
+    system, a = walked(made, batch, 0)
+    seen = batch.mask[0]
+    with torch.no_grad():
+        found = made.impute(batch, past_only=past_only)
+        for t in lacking:
+            known = seen & (torch.arange(6) < t) if past_only else seen
+            states = condition(joint(system, 6), a, known[:, None].expand(-1, 2))[0].view(6, 3)
+            expected = torch.sigmoid(made.decoder((system.C[t] @ states[t]).float()[None]))[0]
+            torch.testing.assert_close(found[0, t], expected, atol=1e-4, rtol=1e-3)
+    assert torch.equal(found[batch.mask], batch.frames[batch.mask])
+
+
+def test_draws_of_missing_frames_scatter_around_their_mean_and_leave_the_others_alone() -> None:
+    made, batch = model(), clips(2, 6, (2, 3))
+    with torch.no_grad():
+        one, other = (made.impute(batch, torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    assert not torch.equal(one[0, 2], other[0, 2])
+    assert torch.equal(one[batch.mask], batch.frames[batch.mask])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_network_says_the_same_frame_by_frame_as_at_once(kind: Kind) -> None:
+    torch.manual_seed(0)
+    network = DynamicsNetwork(2, 3, kind, 5, window=3)
+    with torch.no_grad():
+        network.start += 1
+        path = torch.randn(4, 6, 2)
+        whole, carry, found = network(path), (), []
+        for t in range(6):
+            weights, carry = network.step(path[:, t - 1] if t else None, carry, 4)
+            found.append(weights)
+    torch.testing.assert_close(torch.stack(found, 1), whole)
+    torch.testing.assert_close(whole.sum(2), torch.ones(4, 6))
+
+
+def test_a_forecast_of_a_known_system_is_its_own_rotation() -> None:
+    """One mode, a rotation without noise to speak of: the codes go on around the circle."""
+    made = model(modes=1, state=2, state_noise=1e-6, code_noise=1e-6, code_variance=1e-6)
+    turn = 0.3
+    with torch.no_grad():
+        made.A.copy_(torch.tensor([[[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]]]))
+        made.C.copy_(torch.eye(2)[None])
+        angle = turn * torch.arange(12.0)
+        circle = torch.stack([angle.cos(), angle.sin()], 1)[None]
+        seen = replace(made.encode_frames(clips(1, 6)), path=circle[:, :6], path_posterior=None)
+        path = made.predict(seen, 12).path
+    assert path is not None
+    torch.testing.assert_close(path, circle, atol=1e-2, rtol=0)
+
+
+def test_a_learned_pixel_scale_takes_a_gradient_and_a_fixed_one_is_no_parameter() -> None:
+    learned = model(likelihood="gaussian", learned_scale=True)
+    learned.loss(clips(), {}, None).total.backward()
+    assert learned.log_scale.grad is not None
+    assert float(learned.log_scale.grad) != 0
+    assert "log_scale" not in dict(model(likelihood="gaussian").named_parameters())
+
+
+def test_a_model_with_controls_asks_for_them() -> None:
+    with pytest.raises(UserError, match="2 controls in each frame.*got 0"):
+        model(controls=2).loss(clips(), {}, None)
+
+
+def test_the_defaults_are_the_released_ones() -> None:
+    config = KVAEConfig()
+    assert (config.code, config.state, config.modes, config.dynamics_size) == (2, 4, 3, 50)
+    assert (config.state_noise, config.code_noise, config.first_variance, config.code_variance) == (0.08, 0.03, 20.0, 0.03)
