@@ -128,6 +128,11 @@ class Bench:
                 self._codes[key] = encode(self.model, self.parts[part], generator=noise)
         return self._codes[key]
 
+    def poses(self) -> Codes:
+        """Codes of the measured clips whose poses are each read off its own frame."""
+        with self._precision():
+            return encode(self.model, self.held, poses=True)
+
     def pooled(self, way: str) -> list[dict[str, Tensor]]:
         """One vector of each code of each clip, for each of `parts`."""
         found = []

@@ -29,7 +29,6 @@ from stillmotion.metrics.swaps import by_classes, plan_pairs, swap_accuracy
 from stillmotion.metrics.two_factor import kept_content, kept_motion
 from stillmotion.recipes.bench import Bench, Rebuilt
 from stillmotion.recipes.imputation import imputation
-from stillmotion.tasks.codes import encode
 
 MOST_PAIRS = 1000
 """Of few clips all ordered pairs are swapped; of more than this makes, each clip lends its identity once and its movement once."""
@@ -92,7 +91,7 @@ def _reconstruction(bench: Bench) -> Figures:
 
 def _poses(bench: Bench) -> Figures:
     """The same, each frame by its own pose."""
-    return _quality(bench, bench.rebuild(encode(bench.model, bench.held, poses=True), judged=False), "poses")
+    return _quality(bench, bench.rebuild(bench.poses(), judged=False), "poses")
 
 
 def _quality(bench: Bench, rebuilt: Rebuilt, way: str) -> Figures:
