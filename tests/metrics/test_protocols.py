@@ -84,4 +84,5 @@ def test_values_are_shown_in_their_unit(name: str, value: float, text: str, unit
 
 def test_a_published_share_keeps_its_second_decimal_and_nothing_is_shown_of_nothing() -> None:
     assert shown("swap_both_accuracy", 0.8116, digits=2) == "81.16"
+    assert shown("imputation_smooth_n9", 0.01204) == "1.20"
     assert shown("mig", None) == ""

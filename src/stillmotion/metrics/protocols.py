@@ -137,9 +137,10 @@ def better(name: str) -> Better:
 
 
 def shown(name: str, value: float | None, *, digits: int = 1) -> str:
-    """The value as a text without its unit, empty for None. digits: decimals of a percentage."""
+    """The value as a text without its unit, empty for None. digits: decimals of a percentage, two at least where shares are small."""
     if value is None:
         return ""
+    digits = max(digits, 2) if protocol_of(name) == "imputation" else digits
     decimals = {"share": digits, "dB": 2, "nats": 3, "plain": 3}[unit_of(name)]
     if abs(value) >= 100 and unit_of(name) != "share":
         decimals = 2
