@@ -199,6 +199,22 @@ def test_a_forecast_of_a_known_system_is_its_own_rotation() -> None:
     torch.testing.assert_close(path, circle, atol=1e-2, rtol=0)
 
 
+def test_where_controls_are_not_known_they_are_zero() -> None:
+    made, batch = model(controls=2), clips(2, 5, controls=2)
+    with torch.no_grad():
+        seen = replace(made.encode_frames(batch), mask=None)
+        path = made.predict(seen, 9).path
+        assert made.B is not None
+        made.B.mul_(0)
+        without = made.predict(seen, 9).path
+        assert path is not None
+        torch.testing.assert_close(path, without)
+        drawn = made.generate(2, 3, torch.Generator().manual_seed(0)).path
+    assert path.shape == (2, 9, 2)
+    assert drawn is not None
+    assert drawn.shape == (2, 3, 2)
+
+
 def test_a_learned_pixel_scale_takes_a_gradient_and_a_fixed_one_is_no_parameter() -> None:
     learned = model(likelihood="gaussian", learned_scale=True)
     learned.loss(clips(), {}, None).total.backward()

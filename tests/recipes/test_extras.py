@@ -185,7 +185,17 @@ def test_kinetics_distances_are_measured_end_to_end_with_the_hash_beside_them(ru
     assert later["evaluation"]["protocols"]["reconstruction"]["extras"] == later["evaluation"]["extras"] != extras
 
 
-def test_a_perfect_model_is_at_no_distance_and_a_few_clips_are_taken_evenly(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_remembers_nothing_loses_no_other_distance(weights: Path) -> None:
+    from oracles.small_vdsm import small_vdsm
+
+    clips = toy_world(5).clips
+    (measure,) = extra_measures(Extras(kinetics=weights), tiny(clips))[1].values()
+    found = measure.take(Bench(small_vdsm(), Splits(clips, clips, clips), None, clips.moving))
+    assert {"frechet_kinetics_reconstruction", "frechet_kinetics_generation"} <= found.keys()
+    assert not any("aggregate" in name for name in found)
+
+
+def test_a_perfect_model_is_at_no_distance_and_a_few_clips_are_drawn(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "KINETICS_CLIPS", 9)
     world = toy_world(5)
     bench = Bench(PerfectSwapper(world), Splits(world.clips, world.clips, world.clips), None, world.clips.moving)
@@ -194,7 +204,7 @@ def test_a_perfect_model_is_at_no_distance_and_a_few_clips_are_taken_evenly(weig
     assert found["frechet_kinetics_reconstruction"].value == pytest.approx(0, abs=1e-4)
     assert found["frechet_kinetics_reconstruction"].clips == found["frechet_kinetics_generation"].clips == 9
     features = kinetics.KineticsFeatures(weights)
-    pick = torch.linspace(0, 63, 9).round().long()
+    pick = torch.randperm(64, generator=bench.generator("kinetics"))[:9].sort().values
     made = bench.decoded(bench.drawn("prior", "kinetics")[torch.arange(9)])
     distance = frechet_distance(features.features(made), features.features(world.clips.clips(pick)))
     assert found["frechet_kinetics_generation"].value == pytest.approx(distance, rel=1e-4)

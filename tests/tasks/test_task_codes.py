@@ -78,6 +78,14 @@ def test_a_long_clip_is_read_in_windows_and_every_frame_once(length: int, steps:
     assert codes.mask.all()
 
 
+def test_a_part_of_a_clip_keeps_its_controls() -> None:
+    controls = torch.arange(12.0).view(1, 6, 2)
+    part = clip_part(Clips(torch.rand(1, 6, 3, 8, 8), torch.ones(1, 6, dtype=torch.bool), controls), 2, 5)
+    assert part.controls is not None
+    assert torch.equal(part.controls, controls[:, 2:5])
+    assert part.frames.shape[1] == part.mask.shape[1] == 3
+
+
 def test_shared_frames_are_taken_from_the_window_that_came_first() -> None:
     class Marked(GreyModel):
         def encode(self, clips: Clips, generator: torch.Generator | None = None):  # type: ignore[no-untyped-def]

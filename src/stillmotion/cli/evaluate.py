@@ -175,10 +175,10 @@ def _check(
 ) -> None:
     """Refuses what the evaluation would refuse, before minutes are spent on a judge."""
     from stillmotion.models.files import load
-    from stillmotion.recipes.evaluate import _check_protocols, check_moving
+    from stillmotion.recipes.evaluate import check_moving, check_protocols
     from stillmotion.recipes.extras import extra_measures
 
-    _check_protocols(protocols, extras)
+    check_protocols(protocols, extras)
     load(folder)
     check_moving(moving or (), splits)
     extra_measures(extras, run)

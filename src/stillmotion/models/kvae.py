@@ -177,6 +177,9 @@ class KVAE(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes)
     def _mixture(self) -> Mixture:
         return Mixture(self.A, self.C, self.Q, self.R, self.first_mean, self.first_covariance, self.B)
 
+    def _uncontrolled(self) -> Mixture:
+        return replace(self._mixture(), B=None)
+
     def _filter(self, a: Tensor, clips: Clips) -> FilteredMixture:
         """The filter of codes (B, T, A).
 
@@ -253,19 +256,21 @@ class KVAE(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes)
         return Codes(path=path, mask=torch.ones(path.shape[:2], dtype=torch.bool, device=path.device))
 
     def predict(self, codes: Codes, steps: int, generator: torch.Generator | None = None) -> Codes:
-        """The same path, and the frames after it: the mean of each state, or one draw where there is a generator."""
+        """The same path, and the frames after it: the mean of each state, or one draw where there is a generator.
+
+        Codes carry no controls: a model that has them takes them for zero.
+        """
         if codes.path is None:
             raise UserError("codes with a path", "codes without", "Encode clips first.")
         path, given = codes.path, codes.path.shape[1]
         if steps > given:
             with full_precision(path):
                 mask = torch.ones(path.shape[:2], dtype=torch.bool, device=path.device) if codes.mask is None else codes.mask
-                mixed, carry = filter_mixture(self._mixture(), path.double(), partial(self._weights, clips=len(path)), NOTHING, mask)
+                mixed, carry = filter_mixture(self._uncontrolled(), path.double(), partial(self._weights, clips=len(path)), NOTHING, mask)
                 path = torch.cat([path, self._roll(mixed.past, steps - given, carry, generator)], 1)
         return Codes(path=path[:, :steps], mask=torch.ones(len(path), steps, dtype=torch.bool, device=path.device))
 
     def _roll(self, past: Past, steps: int, carry: Carry, generator: torch.Generator | None) -> Tensor:
         """Codes (B, steps, A) after `past`, without controls."""
-        still = replace(self._mixture(), B=None)
-        codes: Tensor = roll(still, past, steps, partial(self._weights, clips=len(past.code)), carry, generator).codes
+        codes: Tensor = roll(self._uncontrolled(), past, steps, partial(self._weights, clips=len(past.code)), carry, generator).codes
         return codes.to(self.A)

@@ -30,7 +30,7 @@ from stillmotion.tasks.codes import decode, encode
 BATCH = 16
 MOST_FITTED = 3000
 """Training clips that probes are fitted on."""
-PIXELS = 64 * 16 * 64 * 64 * 3
+PIXELS = BATCH * 16 * 64 * 64 * 3
 """Floats of frames that a batch may hold."""
 
 

@@ -49,7 +49,7 @@ def evaluate(
     Raises FileRefused for an unfinished run and a damaged results.json, UserError for a judge of other classes or frames, for
     protocols that do not exist, and where nothing can be measured. Warns where the held-out clips are not those of the training.
     """
-    _check_protocols(only, extras)
+    check_protocols(only, extras)
     run = read_run(folder)
     before = _before(folder, run)
     bench, seen_by = _bench(folder, run, judge, _moving(moving, before), seed)
@@ -153,7 +153,8 @@ def _moving(asked: tuple[str, ...] | None, before: dict[str, Any]) -> tuple[str,
     return asked if asked is not None else tuple((before["evaluation"] or {}).get("moving") or ()) or None
 
 
-def _check_protocols(only: Iterable[str], extras: Extras) -> None:
+def check_protocols(only: Iterable[str], extras: Extras) -> None:
+    """Raises UserError for a protocol that does not exist, or that needs an extra which is not asked for."""
     known = list(dict.fromkeys([*(measure.protocol for measure in MEASURES.values()), *ON_DEMAND]))
     for protocol in only:
         if protocol not in known:
@@ -188,6 +189,7 @@ def _check_frames(judge: LoadedJudge, data: Splits) -> None:
 
 
 def check_moving(moving: Iterable[str], data: Splits) -> None:
+    """Raises UserError for a factor that the data does not have."""
     for factor in moving:
         if factor not in data.train.labels:
             labels = ", ".join(data.train.labels) or "none"

@@ -74,8 +74,10 @@ def _kinetics(features: KineticsFeatures) -> Callable[[Bench], Figures]:
     """Of reconstructions, and of new clips from the priors, on at most 1,000 clips: the published number."""
 
     def take(bench: Bench) -> Figures:
-        pick = torch.linspace(0, len(bench.held) - 1, min(KINETICS_CLIPS, len(bench.held))).round().long()
-        noise, clusters = bench.generator("kinetics"), None if bench.clusters is None else bench.clusters[pick]
+        noise = bench.generator("kinetics")
+        # drawn, as even steps through clips in the order of their classes may miss some of these
+        pick = torch.randperm(len(bench.held), generator=noise)[:KINETICS_CLIPS].sort().values
+        clusters = None if bench.clusters is None else bench.clusters[pick]
         _enough(len(pick), clusters)
         real = _features(features, bench, len(pick), lambda part: bench.held.clips(pick[part]))
         codes = bench.codes()[pick]
@@ -83,7 +85,7 @@ def _kinetics(features: KineticsFeatures) -> Callable[[Bench], Figures]:
         found = {"frechet_kinetics_floor": frechet_floor(real, len(pick), noise, clusters)}
         found |= frechet_figures("frechet_kinetics_reconstruction", made, real, noise, clusters, paired=True)
         for source, ability in (("prior", Generates), ("aggregate", Remembers)):
-            if isinstance(bench.model, ability):
+            if isinstance(bench.model, ability) and (source == "prior" or bench.model.remembers):
                 drawn = bench.drawn(source, "kinetics")
                 made = _features(features, bench, len(pick), lambda part, drawn=drawn: bench.decoded(drawn[part]))
                 name = "frechet_kinetics_generation" + ("" if source == "prior" else f"_{source}")

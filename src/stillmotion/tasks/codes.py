@@ -54,7 +54,8 @@ def encode_long(model: nn.Module, clip: Clips, steps: int, *, poses: bool = Fals
 
 def clip_part(clip: Clips, first: int, last: int) -> Clips:
     """Frames `first` to `last` of clips, the last one left out."""
-    return Clips(clip.frames[:, first:last], clip.mask[:, first:last])
+    controls = None if clip.controls is None else clip.controls[:, first:last]
+    return Clips(clip.frames[:, first:last], clip.mask[:, first:last], controls)
 
 
 def _batches(clips: Clips | ClipSet) -> Iterator[Clips]:
