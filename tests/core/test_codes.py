@@ -17,7 +17,8 @@ def codes(count: int, seed: int = 0, steps: int = 3) -> Codes:
 
     static, dynamic, path = gaussian(count, 4), gaussian(count, 2), gaussian(count, steps, 5)
     mask = torch.ones(count, steps, dtype=torch.bool)
-    return Codes(static.mean, dynamic.mean, path.mean, mask, static, dynamic, path)
+    controls = torch.randn(count, steps + 1, 2, generator=g)
+    return Codes(static.mean, dynamic.mean, path.mean, mask, static, dynamic, path, controls)
 
 
 def test_without_a_generator_a_sample_is_the_mean() -> None:
@@ -89,3 +90,13 @@ def test_cat_leaves_out_what_one_part_lacks() -> None:
     assert joined.static is not None
     assert joined.static.shape == (3, 4)
     assert joined.path is None
+
+
+def test_controls_are_zero_where_they_end() -> None:
+    u = torch.arange(6.0).view(1, 3, 2) + 1
+    assert Codes().controls_until(4) is None
+    short, long = Codes(controls=u).controls_until(2), Codes(controls=u).controls_until(4)
+    assert short is not None
+    assert long is not None
+    assert short.tolist() == [[[1, 2], [3, 4]]]
+    assert long.tolist() == [[[1, 2], [3, 4], [5, 6], [0, 0]]]

@@ -70,7 +70,7 @@ def walked(made: KVAE, batch: Clips, k: int) -> tuple[System, Tensor]:
         if history is not None:
             padded[:, :t] = history
         alphas.append(made.dynamics(padded)[0, t].detach())
-        system = of_clip(mix(made._mixture(), torch.stack(alphas)[None]), 0)
+        system = of_clip(mix(made._mixture(batch.controls), torch.stack(alphas)[None]), 0)
         whole = joint(system, t + 1, None if controls is None else controls[: t + 1])
         known = seen[: t + 1].clone()
         known[t] = False
@@ -199,10 +199,25 @@ def test_a_forecast_of_a_known_system_is_its_own_rotation() -> None:
     torch.testing.assert_close(path, circle, atol=1e-2, rtol=0)
 
 
+def test_predictions_obey_the_controls_that_the_codes_carry() -> None:
+    """Whatever leads to the last frame: a later control pushes the first new state by B u, and the codes by C B u."""
+    made, batch = model(controls=2, modes=1), clips(2, 5, controls=2)
+    assert batch.controls is not None
+    push = torch.zeros(2, 1, 2).index_fill(2, torch.tensor([1]), 1.5)
+    with torch.no_grad():
+        seen = made.encode_frames(batch)
+        still, pushed = (made.predict(replace(seen, controls=torch.cat([batch.controls, u], 1)), 6).path for u in (0 * push, push))
+        assert made.B is not None
+        assert still is not None
+        assert pushed is not None
+        torch.testing.assert_close((pushed - still)[:, -1], (1.5 * made.C[0] @ made.B[0][:, 1]).expand(2, -1))
+        torch.testing.assert_close(still, made.predict(seen, 6).path)
+
+
 def test_where_controls_are_not_known_they_are_zero() -> None:
     made, batch = model(controls=2), clips(2, 5, controls=2)
     with torch.no_grad():
-        seen = replace(made.encode_frames(batch), mask=None)
+        seen = replace(made.encode_frames(batch), mask=None, controls=None)
         path = made.predict(seen, 9).path
         assert made.B is not None
         made.B.mul_(0)
@@ -218,9 +233,9 @@ def test_where_controls_are_not_known_they_are_zero() -> None:
 def test_a_learned_pixel_scale_takes_a_gradient_and_a_fixed_one_is_no_parameter() -> None:
     learned = model(likelihood="gaussian", learned_scale=True)
     learned.loss(clips(), {}, None).total.backward()
-    assert learned.log_scale.grad is not None
-    assert float(learned.log_scale.grad) != 0
-    assert "log_scale" not in dict(model(likelihood="gaussian").named_parameters())
+    assert learned.pixels.log_scale.grad is not None
+    assert float(learned.pixels.log_scale.grad) != 0
+    assert "pixels.log_scale" not in dict(model(likelihood="gaussian").named_parameters())
 
 
 def test_a_model_with_controls_asks_for_them() -> None:

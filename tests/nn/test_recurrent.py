@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from oracles import recurrences
-from stillmotion.nn.recurrent import SequenceDecoder, SequenceEncoder, compact, dropout, read_both_ways
+from stillmotion.nn.recurrent import SequenceDecoder, SequenceEncoder, compact, dropout, read_along, read_both_ways
 
 
 def encoder(layers: int = 2, rate: float = 0.0) -> SequenceEncoder:
@@ -147,3 +147,27 @@ def test_read_both_ways_learns_from_what_is_there_alone() -> None:
     assert x.grad is not None
     assert torch.equal(x.grad.any(2), mask)
     assert all(value.grad is not None and bool(value.grad.isfinite().all()) for value in layer.parameters())
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@settings(max_examples=20, deadline=None)
+@given(rows=patterns)
+def test_reading_along_keeps_what_was_read_last_in_each_direction(kind: type[nn.RNNBase], rows: list[list[bool]]) -> None:
+    torch.manual_seed(0)
+    layer, mask = kind(3, 4, batch_first=True, bidirectional=True), torch.tensor(rows)
+    x = torch.randn(*mask.shape, 3)
+    outputs = read_along(layer, x.masked_fill(~mask[..., None], 1e6), mask)
+    for row, kept in enumerate(mask):
+        alone, frames = layer(x[row, kept][None])[0][0], kept.nonzero()[:, 0].tolist()
+        for t in range(mask.shape[1]):
+            before, after = [k for k, f in enumerate(frames) if f <= t], [k for k, f in enumerate(frames) if f >= t]
+            forwards = alone[before[-1], :4] if before else torch.zeros(4)
+            backwards = alone[after[0], 4:] if after else torch.zeros(4)
+            torch.testing.assert_close(outputs[row, t], torch.cat([forwards, backwards]))
+
+
+def test_one_direction_reads_along_as_well() -> None:
+    layer, mask = nn.LSTM(3, 4, batch_first=True), torch.tensor([[0, 1, 0, 1]]).bool()
+    x = torch.randn(1, 4, 3)
+    outputs, alone = read_along(layer, x, mask), layer(x[:, [1, 3]])[0]
+    torch.testing.assert_close(outputs, torch.stack([torch.zeros(1, 4), alone[:, 0], alone[:, 0], alone[:, 1]], 1))

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from stillmotion.core.errors import UserError
 from stillmotion.core.random import normal
@@ -35,6 +36,7 @@ class Codes:
     dynamic: (B, D), the action of a clip as a whole.
     path: (B, T, Z), the state of each frame.
     mask: (B, T) bool, the frames of `path` that count.
+    controls: (B, T', U), what acts on the way into each frame; predictions read them as far as they reach.
     """
 
     static: Tensor | None = None
@@ -44,6 +46,13 @@ class Codes:
     static_posterior: Gaussian | None = None
     dynamic_posterior: Gaussian | None = None
     path_posterior: Gaussian | None = None
+    controls: Tensor | None = None
+
+    def controls_until(self, steps: int) -> Tensor | None:
+        """Controls of exactly `steps` frames, (B, steps, U): zeros where they end."""
+        if self.controls is None:
+            return None
+        return F.pad(self.controls[:, :steps], (0, 0, 0, max(0, steps - self.controls.shape[1])))
 
     def with_static_of(self, other: Codes) -> Codes:
         """These movements on the other's identity. Raises UserError where the numbers of clips differ."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -27,6 +26,7 @@ from stillmotion.core.abilities import Decodes, Encodes, EncodesFrames, Generate
 from stillmotion.core.clips import Clips
 from stillmotion.core.codes import Codes, Gaussian
 from stillmotion.core.errors import UserError
+from stillmotion.core.masks import total, until_last
 from stillmotion.core.precision import full_precision
 from stillmotion.core.random import normal
 from stillmotion.core.terms import Terms
@@ -35,7 +35,7 @@ from stillmotion.nn.dynamics import Kind as Dynamics
 from stillmotion.nn.frames import FrameDecoder, FrameEncoder
 from stillmotion.nn.frames import Kind as Network
 from stillmotion.objectives.divergences import log_density
-from stillmotion.objectives.likelihoods import bernoulli_nll, gaussian_nll
+from stillmotion.objectives.pixels import Likelihood, Pixels
 from stillmotion.ssm.inference import kalman_filter, observe, smooth
 from stillmotion.ssm.mixture import FilteredMixture, Mixture, Past, filter_mixture, mix, roll
 from stillmotion.ssm.systems import Moments, Smoothed, System
@@ -64,7 +64,7 @@ class KVAEConfig(BaseModel):
     dynamics_size: Count = 50
     window: Count = 5
     """Codes that the dynamics network `window` sees."""
-    likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
+    likelihood: Likelihood = "bernoulli"
     pixel_scale: Positive = 0.1
     """Standard deviation of Gaussian pixels, at the start where it is learned."""
     learned_scale: bool = False
@@ -81,7 +81,6 @@ class KVAE(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes)
     name: ClassVar[str] = "kvae"
     config_type: ClassVar[Any] = KVAEConfig
     schedules: ClassVar[tuple[str, ...]] = ("reconstruction",)
-    log_scale: Tensor
     Q: Tensor
     R: Tensor
     first_mean: Tensor
@@ -93,11 +92,7 @@ class KVAE(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes)
         self.encoder = FrameEncoder(self.frame_shape, config.network, config.width)
         self.code_head = nn.Linear(self.encoder.features, 2 * config.code)
         self.decoder = FrameDecoder(config.code, self.frame_shape, config.network, config.width)
-        scale = torch.tensor(math.log(config.pixel_scale))
-        if config.learned_scale:
-            self.log_scale = nn.Parameter(scale)
-        else:
-            self.register_buffer("log_scale", scale, persistent=False)
+        self.pixels = Pixels(config.likelihood, config.pixel_scale, config.learned_scale)
         n, modes = config.state, config.modes
         self.A = nn.Parameter(torch.eye(n).repeat(modes, 1, 1))
         self.C = nn.Parameter(0.05 * torch.randn(modes, config.code, n))
@@ -111,8 +106,8 @@ class KVAE(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes)
 
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
         """The dynamics network is left out at first: one of the systems would win before the others were of any use."""
-        vae = [*self.encoder.parameters(), *self.code_head.parameters(), *self.decoder.parameters()]
-        vae += [self.log_scale] if isinstance(self.log_scale, nn.Parameter) else []
+        frames = (self.encoder, self.code_head, self.decoder, self.pixels)
+        vae = [parameter for module in frames for parameter in module.parameters()]
         systems = [self.A, self.C, *([] if self.B is None else [self.B]), self.dynamics.start]
         dynamics = [value for value in self.dynamics.parameters() if value is not self.dynamics.start]
         return {"vae": vae, "systems": systems, "dynamics": dynamics}
@@ -124,10 +119,10 @@ class KVAE(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes)
         q, mask = self._read(clips), clips.mask
         with full_precision(q.mean):
             a = q.sample(generator)
-            code, dynamics = torch.where(mask, log_density(a, q), 0.0).sum(1), self._log_prior(a, clips, generator)
+            code, dynamics = total(log_density(a, q), mask), self._log_prior(a, clips, generator)
         decoded = self.decoder(a)
         with full_precision(a):
-            reconstruction = torch.where(mask, self._nll(decoded.float(), clips.frames), 0.0).sum(1)
+            reconstruction = total(self.pixels.nll(decoded, clips.frames), mask)
             values = {"reconstruction": reconstruction.mean(), "code": code.mean(), "dynamics": -dynamics.mean()}
         # with a weight of 1 from the start codes settle in a geometry that no linear system can follow (section 3.1 of the supplement)
         return Terms(values, {name: weights[name] for name in self.schedules if name in weights})
@@ -142,7 +137,6 @@ class KVAE(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes)
 
     def _time_factorised(self, system: System, smoothed: Smoothed, a: Tensor, clips: Clips, generator: torch.Generator) -> Tensor:
         """D1: log p(a, z | u) - sum_t log q(z_t) with z_t drawn from the marginals of the smoother, each frame by itself."""
-        alive = clips.mask.flip(1).cummax(1).values.flip(1)  # up to the last frame: what comes after it is nobody's bound
         root = torch.linalg.cholesky(smoothed.covariance)
         noise = normal(tuple(smoothed.mean.shape), generator, smoothed.mean)
         z = smoothed.mean + (root @ noise[..., None])[..., 0]
@@ -154,14 +148,8 @@ class KVAE(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes)
         moves = log_density(z[:, 1:], Gaussian(step, torch.full_like(step, q)))
         codes = log_density(a, Gaussian((system.C @ z[..., None])[..., 0], torch.full_like(a, r)))
         start = log_density(z[:, 0], Gaussian(torch.zeros_like(z[:, 0]), torch.full_like(z[:, 0], first)))
-        states = torch.where(alive, entropy + torch.cat([start[:, None], moves], 1), 0.0)
-        return torch.where(clips.mask, codes, 0.0).sum(1) + states.sum(1)
-
-    def _nll(self, decoded: Tensor, frames: Tensor) -> Tensor:
-        """(B, T), nats."""
-        if self.config.likelihood == "bernoulli":
-            return bernoulli_nll(decoded, frames)
-        return gaussian_nll(torch.sigmoid(decoded), frames, self.log_scale.exp())
+        states = entropy + torch.cat([start[:, None], moves], 1)
+        return total(codes, clips.mask) + total(states, until_last(clips.mask))
 
     # inference
 
@@ -174,18 +162,18 @@ class KVAE(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes)
             # never wider than what the system knows of a code, R
             return Gaussian(mean, (self.config.code_variance * torch.sigmoid(scale)).sqrt())
 
-    def _mixture(self) -> Mixture:
-        return Mixture(self.A, self.C, self.Q, self.R, self.first_mean, self.first_covariance, self.B)
-
-    def _uncontrolled(self) -> Mixture:
-        return replace(self._mixture(), B=None)
+    def _mixture(self, controls: Tensor | None) -> Mixture:
+        """The systems; without controls, without their effect."""
+        B = None if controls is None else self.B
+        return Mixture(self.A, self.C, self.Q, self.R, self.first_mean, self.first_covariance, B)
 
     def _filter(self, a: Tensor, clips: Clips) -> FilteredMixture:
         """The filter of codes (B, T, A).
 
         The dynamics network sees the code of a frame that is there, and of others the mean that was predicted (D5).
         """
-        controls, mixture = self._controls(clips), self._mixture()
+        controls = self._controls(clips)
+        mixture = self._mixture(controls)
         if not bool(clips.mask.all()):
             return filter_mixture(mixture, a.double(), partial(self._weights, clips=len(a)), NOTHING, clips.mask, controls)[0]
         alpha = self.dynamics(a)
@@ -224,28 +212,28 @@ class KVAE(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes)
         q = self._read(clips)
         with full_precision(q.mean):
             posterior = self._codes_of(clips, q)
-            return Codes(None, None, posterior.sample(generator), clips.mask, path_posterior=posterior)
+            return Codes(path=posterior.sample(generator), mask=clips.mask, path_posterior=posterior, controls=self._controls(clips))
 
     def encode_frames(self, clips: Clips, generator: torch.Generator | None = None) -> Codes:
         q = self._read(clips)
-        return Codes(None, None, q.sample(generator), clips.mask, path_posterior=q)
+        return Codes(path=q.sample(generator), mask=clips.mask, path_posterior=q, controls=self._controls(clips))
 
     def decode(self, codes: Codes) -> Tensor:
         if codes.path is None:
             raise UserError("codes with a path", "codes without", "Encode clips, or generate codes, first.")
-        return torch.sigmoid(self.decoder(codes.path))
+        return self.pixels.mean(self.decoder(codes.path))
 
     def impute(self, clips: Clips, generator: torch.Generator | None = None, past_only: bool = False) -> Tensor:
         q = self._read(clips)
         with full_precision(q.mean):
             filled = self.decoder(self._codes_of(clips, q, past_only).sample(generator))
-        return torch.where(clips.mask[:, :, None, None, None], clips.frames, torch.sigmoid(filled.float()))
+        return torch.where(clips.mask[:, :, None, None, None], clips.frames, self.pixels.mean(filled))
 
     def generate(self, count: int, steps: int, generator: torch.Generator) -> Codes:
         """z_1 from its prior, then state by state with all noises; the dynamics network is fed what comes out."""
         with full_precision(self.A):
             alpha, carry = self.dynamics.step(None, NOTHING, count)
-            first = mix(self._mixture(), alpha)
+            first = mix(self._mixture(None), alpha)
             z = self.config.first_variance**0.5 * normal((count, self.config.state), generator, self.A)
             noise = self.config.code_noise**0.5 * normal((count, self.config.code), generator, self.A)
             a = (first.C @ z[..., None])[..., 0] + noise
@@ -258,7 +246,7 @@ class KVAE(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes)
     def predict(self, codes: Codes, steps: int, generator: torch.Generator | None = None) -> Codes:
         """The same path, and the frames after it: the mean of each state, or one draw where there is a generator.
 
-        Codes carry no controls: a model that has them takes them for zero.
+        Controls that the codes do not carry are taken for zero.
         """
         if codes.path is None:
             raise UserError("codes with a path", "codes without", "Encode clips first.")
@@ -266,11 +254,18 @@ class KVAE(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes)
         if steps > given:
             with full_precision(path):
                 mask = torch.ones(path.shape[:2], dtype=torch.bool, device=path.device) if codes.mask is None else codes.mask
-                mixed, carry = filter_mixture(self._uncontrolled(), path.double(), partial(self._weights, clips=len(path)), NOTHING, mask)
-                path = torch.cat([path, self._roll(mixed.past, steps - given, carry, generator)], 1)
-        return Codes(path=path[:, :steps], mask=torch.ones(len(path), steps, dtype=torch.bool, device=path.device))
+                controls, weights = codes.controls_until(steps), partial(self._weights, clips=len(path))
+                before = None if controls is None else controls[:, :given]
+                mixed, carry = filter_mixture(self._mixture(controls), path.double(), weights, NOTHING, mask, before)
+                after = None if controls is None else controls[:, given:]
+                path = torch.cat([path, self._roll(mixed.past, steps - given, carry, generator, after)], 1)
+        mask = torch.ones(len(path), steps, dtype=torch.bool, device=path.device)
+        return Codes(path=path[:, :steps], mask=mask, controls=codes.controls)
 
-    def _roll(self, past: Past, steps: int, carry: Carry, generator: torch.Generator | None) -> Tensor:
-        """Codes (B, steps, A) after `past`, without controls."""
-        codes: Tensor = roll(self._uncontrolled(), past, steps, partial(self._weights, clips=len(past.code)), carry, generator).codes
+    def _roll(
+        self, past: Past, steps: int, carry: Carry, generator: torch.Generator | None, controls: Tensor | None = None
+    ) -> Tensor:
+        """Codes (B, steps, A) after `past`."""
+        weights = partial(self._weights, clips=len(past.code))
+        codes: Tensor = roll(self._mixture(controls), past, steps, weights, carry, generator, controls).codes
         return codes.to(self.A)

@@ -28,6 +28,7 @@ from stillmotion.core.abilities import EncodesFrames, Generates, Model, Objectiv
 from stillmotion.core.clips import Clips
 from stillmotion.core.codes import Codes, Gaussian
 from stillmotion.core.errors import UserError
+from stillmotion.core.masks import total, until_last
 from stillmotion.core.precision import full_precision
 from stillmotion.core.random import normal
 from stillmotion.core.terms import Terms
@@ -38,7 +39,7 @@ from stillmotion.nn.gated import Combiner, GatedTransition, positive
 from stillmotion.nn.recolour import recolour
 from stillmotion.nn.recurrent import SequenceDecoder, SequenceEncoder
 from stillmotion.objectives.divergences import kl, kl_to_prior, log_density
-from stillmotion.objectives.likelihoods import bernoulli_nll, gaussian_nll
+from stillmotion.objectives.pixels import Likelihood, Pixels
 
 MEMORY = 256
 """Training clips whose posteriors are kept."""
@@ -66,7 +67,7 @@ class VDSMConfig(BaseModel):
     rnn_size: Count = 512
     rnn_dropout: Annotated[float, Ge(0), Lt(1)] = 0.2
     transition_hidden: Count = 64
-    likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
+    likelihood: Likelihood = "bernoulli"
     pixel_scale: Positive = 0.05
     temperature: Positive = 10.0
     """The final inverse temperature of the softmax over experts, used wherever no schedule says otherwise (D3)."""
@@ -117,6 +118,7 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts):
         self.static_mean, self.static_scale = nn.Linear(static, static), nn.Linear(static, static)  # f_s
         self.experts = 1 if config.single_decoder else static
         self.decoder = BlendedDecoder(self.experts, pose + static, config.decoder_channels, self.frame_shape)
+        self.pixels = Pixels(config.likelihood, config.pixel_scale)
         size, layers, rate = config.rnn_size, config.rnn_layers, config.rnn_dropout
         self.sequence_encoder = SequenceEncoder(pose, size, layers, rate)
         self.dynamic_head = nn.Linear(2 * layers * size, 2 * dynamic)
@@ -158,7 +160,7 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts):
         static, poses = self._read(clips, generator if self.training else None)
         with full_precision(static.mean):
             s, z = static.sample(generator), poses.sample(generator)
-            path_kl = _masked(kl_to_prior(poses), clips.mask)
+            path_kl = total(kl_to_prior(poses), clips.mask)
         return self._terms(clips, s, z, weights, static_kl=kl_to_prior(static, self.static_prior), path_kl=path_kl)
 
     def path_loss(self, clips: Clips, weights: Mapping[str, float], generator: torch.Generator | None) -> Terms:
@@ -173,8 +175,8 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts):
             dynamic = self._dynamic(target.mean, clips.mask, generator)
             _, divergence, path = self._path(dynamic.sample(generator), clips.mask.shape[1], generator, bend=False)
             values = {
-                "path_match": _masked(kl(target, path), clips.mask), "dynamic_kl": kl_to_prior(dynamic, self.dynamic_prior),
-                "path_kl": _masked(divergence, _until_last(clips.mask)),
+                "path_match": total(kl(target, path), clips.mask), "dynamic_kl": kl_to_prior(dynamic, self.dynamic_prior),
+                "path_kl": total(divergence, until_last(clips.mask)),
             }
         return Terms({name: value.mean() for name, value in values.items()}, {name: weights[name] for name in values if name in weights})
 
@@ -185,18 +187,14 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts):
             dynamic = self._dynamic(poses.mean, clips.mask, generator)
             s, d = static.sample(generator), dynamic.sample(generator)
             z, divergence, _ = self._path(d, clips.mask.shape[1], generator)
-            path_kl = _masked(divergence, _until_last(clips.mask))
+            path_kl = total(divergence, until_last(clips.mask))
             static_kl, dynamic_kl = kl_to_prior(static, self.static_prior), kl_to_prior(dynamic, self.dynamic_prior)
         return self._terms(clips, s, z, weights, static_kl=static_kl, dynamic_kl=dynamic_kl, path_kl=path_kl)
 
     def _terms(self, clips: Clips, s: Tensor, z: Tensor, weights: Mapping[str, float], **divergences: Tensor) -> Terms:
         logits = self._logits(s, z, weights.get("temperature", self.config.temperature))
         with full_precision(logits):
-            if self.config.likelihood == "bernoulli":
-                frame_nll = bernoulli_nll(logits, clips.frames)
-            else:
-                frame_nll = gaussian_nll(torch.sigmoid(logits), clips.frames, self.config.pixel_scale)
-            values = {"reconstruction": _masked(frame_nll, clips.mask), **divergences}
+            values = {"reconstruction": total(self.pixels.nll(logits, clips.frames), clips.mask), **divergences}
         factors = {name: weights[name] for name in divergences if name in weights}
         return Terms({name: value.mean() for name, value in values.items()}, factors)
 
@@ -278,7 +276,7 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts):
     def decode(self, codes: Codes) -> Tensor:
         if codes.static is None or codes.path is None:
             raise UserError("codes with a static part and a path", "codes without", "Encode clips, or generate codes, first.")
-        return torch.sigmoid(self._logits(codes.static, codes.path, self.config.temperature))
+        return self.pixels.mean(self._logits(codes.static, codes.path, self.config.temperature))
 
     # abilities
 
@@ -337,16 +335,6 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts):
         mask = torch.ones(path.shape[:2], dtype=torch.bool, device=path.device)
         bent = None if self.flows else posterior  # flows leave no Gaussian to tell
         return Codes(codes.static, codes.dynamic, path, mask, codes.static_posterior, codes.dynamic_posterior, bent)
-
-
-def _masked(per_frame: Tensor, mask: Tensor) -> Tensor:
-    """Sum over the frames that are there, (B, T) to (B,)."""
-    return torch.where(mask, per_frame, 0.0).sum(1)
-
-
-def _until_last(mask: Tensor) -> Tensor:
-    """True up to the last frame that is there: a state that no frame shows still counts where later ones depend on it."""
-    return mask.flip(1).cummax(1).values.flip(1)
 
 
 def _average(per_frame: Tensor, mask: Tensor) -> Tensor:

@@ -80,6 +80,26 @@ def read_both_ways(layer: nn.LSTM, x: Tensor, mask: Tensor) -> Tensor:
     return final.transpose(0, 1).flatten(1)
 
 
+def read_along(layer: nn.RNNBase, x: Tensor, mask: Tensor) -> Tensor:
+    """The outputs of a recurrent layer at every frame, (B, T, size) or (B, T, 2 * size) in both directions, from x (B, T, inputs).
+
+    Frames that the mask lacks are skipped: there each direction keeps what it had before it, zeros at its start.
+    """
+    packed, lengths = compact(x, mask)
+    outputs, _ = _run(layer, packed, lengths, None)
+    if lengths is None:
+        return outputs
+    seen = mask.cumsum(1)  # frames up to each
+    ways = outputs.chunk(2 if layer.bidirectional else 1, -1)
+    places = [seen - 1, seen - mask.long()]  # the last read forwards, and the last read backwards
+    known = [seen > 0, places[1] < lengths[:, None]]
+    read = []
+    for way, place, there in zip(ways, places, known, strict=False):
+        index = place.clamp(0, x.shape[1] - 1)[..., None].expand(*place.shape, way.shape[-1])
+        read.append(torch.where(there[..., None], way.gather(1, index), 0.0))
+    return torch.cat(read, -1)
+
+
 def compact(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
     """The frames that are there moved to the front, and their number; None for the number where nothing is missing."""
     if mask.all():
@@ -89,9 +109,10 @@ def compact(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def _run(layer: nn.Module, x: Tensor, lengths: Tensor | None, start: tuple[Tensor, ...] | None) -> tuple[Tensor, Tensor]:
+    """Outputs of all frames, and the last hidden states of all directions."""
     if lengths is None:
-        out, (final, _) = layer(x, start)
-        return out, final
-    packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
-    out, (final, _) = layer(packed, start)
-    return pad_packed_sequence(out, batch_first=True, total_length=x.shape[1])[0], final
+        outputs, last = layer(x, start)
+    else:
+        packed, last = layer(pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False), start)
+        outputs = pad_packed_sequence(packed, batch_first=True, total_length=x.shape[1])[0]
+    return outputs, last[0] if isinstance(last, tuple) else last

@@ -49,7 +49,8 @@ def encode_long(model: nn.Module, clip: Clips, steps: int, *, poses: bool = Fals
         seen = start + part.path.shape[1]
     statics = [part.static for part in codes if part.static is not None]
     static = torch.stack(statics).mean(0) if statics else None
-    return Codes(static, None, torch.cat(paths, 1), torch.ones(1, length, dtype=torch.bool))
+    mask = torch.ones(1, length, dtype=torch.bool)
+    return Codes(static, path=torch.cat(paths, 1), mask=mask, controls=clip.controls)
 
 
 def clip_part(clip: Clips, first: int, last: int) -> Clips:
