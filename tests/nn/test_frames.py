@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from stillmotion.core.errors import UserError
-from stillmotion.nn.frames import FrameDecoder, FrameEncoder, Kind
+from stillmotion.nn.frames import Doubled, FrameDecoder, FrameEncoder, Kind
 
 
 @pytest.mark.parametrize("kind", ["conv", "dense"])
@@ -36,6 +36,13 @@ def test_the_published_decoder_shuffles_128_channels_into_32_of_twice_the_size()
     assert [(c.in_channels, c.out_channels, c.kernel_size) for c in convolutions] == [(32, 128, (3, 3))] * 3 + [(32, 1, (1, 1))]
     assert isinstance(decoder.net[0], nn.Linear)
     assert decoder.net[0].out_features == 512
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_doubling_is_a_pixel_shuffle_of_channels_in_another_order(order: torch.memory_format) -> None:
+    x = torch.randn(2, 12, 3, 5).contiguous(memory_format=order)
+    shuffled = nn.PixelShuffle(2)(x.unflatten(1, (4, 3)).transpose(1, 2).flatten(1, 2))
+    assert torch.equal(Doubled()(x), shuffled)
 
 
 def test_frames_that_do_not_halve_to_four_pixels_are_refused() -> None:

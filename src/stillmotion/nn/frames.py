@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from stillmotion.nn.encoders import doublings
@@ -24,7 +25,7 @@ class FrameEncoder(nn.Module):
         colours, size, _ = frame_shape
         if kind == "conv":
             channels = [colours, *[width] * doublings(size)]
-            steps: list[nn.Module] = [part for a, b in pairwise(channels) for part in (nn.Conv2d(a, b, 3, 2, 1), nn.ReLU())]
+            steps: list[nn.Module] = [part for a, b in pairwise(channels) for part in (nn.Conv2d(a, b, 3, 2, 1), nn.ReLU(True))]
             self.features = width * 16
         else:
             steps = [nn.Linear(colours * size * size, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
@@ -33,8 +34,27 @@ class FrameEncoder(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         flat = frames.flatten(0, -4)
-        features: Tensor = self.net(flat if self.kind == "conv" else flat.flatten(1))
+        features: Tensor = self.net(flat.contiguous(memory_format=torch.channels_last) if self.kind == "conv" else flat.flatten(1))
         return features.flatten(1).view(*frames.shape[:-3], -1)
+
+
+class ChannelsLast(nn.Module):
+    """(N, H, W, C) to (N, C, H, W) without moving a number: convolutions are twice as fast in this order on a CPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 3, 1, 2)
+
+
+class Doubled(nn.Module):
+    """Four times the channels to twice the height and width: (N, 4 C, H, W) to (N, C, 2 H, 2 W).
+
+    As nn.PixelShuffle, but of channels in the order (row, column, channel), so that whole runs of numbers are copied.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        count, channels, height, width = x.shape
+        rows = x.permute(0, 2, 3, 1).reshape(count, height, width, 2, channels // 2).transpose(2, 3)
+        return rows.reshape(count, 2 * height, 2 * width, channels // 4).permute(0, 3, 1, 2)
 
 
 class FrameDecoder(nn.Module):
@@ -49,9 +69,10 @@ class FrameDecoder(nn.Module):
         colours, size, _ = frame_shape
         if kind == "conv":
             blocks = [
-                part for _ in range(doublings(size)) for part in (nn.Conv2d(width, 4 * width, 3, padding=1), nn.ReLU(), nn.PixelShuffle(2))
+                part for _ in range(doublings(size)) for part in (nn.Conv2d(width, 4 * width, 3, padding=1), nn.ReLU(True), Doubled())
             ]
-            self.net = nn.Sequential(nn.Linear(inputs, width * 16), nn.Unflatten(1, (width, 4, 4)), *blocks, nn.Conv2d(width, colours, 1))
+            first = (nn.Linear(inputs, width * 16), nn.Unflatten(1, (4, 4, width)), ChannelsLast())
+            self.net = nn.Sequential(*first, *blocks, nn.Conv2d(width, colours, 1))
         else:
             layers = [nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, colours * size * size)]
             self.net = nn.Sequential(*layers, nn.Unflatten(1, (colours, size, size)))
