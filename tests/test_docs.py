@@ -131,9 +131,9 @@ def test_yaml_on_the_pages_changes_a_run() -> None:
     import yaml
 
     from stillmotion.recipes.override import override
-    from stillmotion.recipes.vdsm import for_source
+    from stillmotion.recipes.sources import run_for
 
-    run = for_source("pendula")
+    run = run_for("pendula")
     bodies = [yaml.safe_load(body) for page in PAGES for body in blocks(page, "yaml")]
     assert bodies
     assert all(override(run, body) != run for body in bodies)

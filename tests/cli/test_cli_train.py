@@ -17,7 +17,7 @@ from oracles.commands import BROKEN, TINY, TINY_PENDULA, Stillmotion, write_yaml
 from stillmotion.cli import train
 from stillmotion.core.errors import NotFinite
 from stillmotion.models.files import load
-from stillmotion.recipes import execute, vdsm
+from stillmotion.recipes import execute, sources
 from stillmotion.recipes.override import override
 from stillmotion.training.loop import Interrupted
 
@@ -62,8 +62,8 @@ def test_a_built_in_set_trains(config: Path, tmp_path: Path, stillmotion: Stillm
 
 
 def test_demo_prints_its_figures_and_where_things_are(tmp_path: Path, stillmotion: Stillmotion, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = vdsm.for_source
-    monkeypatch.setattr(vdsm, "for_source", lambda *names, **options: override(real(*names, **options), TINY_PENDULA))
+    real = sources.run_for
+    monkeypatch.setattr(sources, "run_for", lambda *names, **options: override(real(*names, **options), TINY_PENDULA))
     out = tmp_path / "out"
     result = stillmotion("demo", "-o", out, "--size", "quick")
     assert result.code == 0, result
@@ -115,11 +115,14 @@ def test_options_without_effect_on_a_built_in_set_are_named(stillmotion: Stillmo
 
 
 def test_bouncing_balls_train_a_kalman_vae(tmp_path: Path, stillmotion: Stillmotion) -> None:
-    result = stillmotion("train", "box", "--print", "--likelihood", "gaussian")
+    result = stillmotion("train", "box", "--print", "--likelihood", "gaussian", "--prior-scale", "variance", "--as-released")
     assert result.code == 0
     shown = yaml.safe_load(result.out)
-    assert (shown["recipe"], shown["model"], list(shown["stages"])) == ("kvae/box", {"width": 16}, ["systems", "all"])
-    assert result.err.splitlines() == ["--likelihood is for VDSM and has no effect on box."]
+    wanted = ("kvae/box", {"width": 16, "likelihood": "gaussian"}, ["systems", "all"])
+    assert (shown["recipe"], shown["model"], list(shown["stages"])) == wanted
+    assert result.err.splitlines() == [
+        "--as-released is for VDSM and has no effect on kvae.", "--prior-scale is for other models and has no effect on kvae.",
+    ]  # fmt: skip
     few = {"systems": {"steps": 1}, "all": {"steps": 1}}
     config = write_yaml(tmp_path / "tiny.yaml", {"data": {"clips": 32, "validation": 4, "test": 4}, "model": {"width": 4}, "stages": few})
     made = stillmotion("train", "box", "--size", "quick", "--config", config, "-o", tmp_path / "run")

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from stillmotion.recipes.execute import start
-from stillmotion.recipes.vdsm import for_source
+from stillmotion.recipes.sources import run_for
 
 
 @pytest.mark.slow
 def test_swapped_pendula_have_the_colour_of_one_and_the_swing_of_the_other(tmp_path: Path) -> None:
-    start(for_source("pendula"), tmp_path / "run", command="test", show=False)
+    start(run_for("pendula"), tmp_path / "run", command="test", show=False)
     figures = {name: figure["value"] for name, figure in json.loads((tmp_path / "run" / "results.json").read_text())["figures"].items()}
     assert figures["swap_static_accuracy"] >= 0.95
     assert figures["swap_action_accuracy"] >= 0.95

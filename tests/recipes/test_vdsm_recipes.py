@@ -11,8 +11,9 @@ from stillmotion.core.errors import UserError
 from stillmotion.core.random import Noise
 from stillmotion.core.registry import DATA, resolve
 from stillmotion.models.vdsm import VDSM, VDSMConfig
-from stillmotion.recipes.vdsm import LAMBDA_Z_RELEASED, Size, as_released, digits, for_source, pendula, sprites, videos
-from stillmotion.training.settings import Run
+from stillmotion.recipes.sources import run_for
+from stillmotion.recipes.vdsm import LAMBDA_Z_RELEASED, Size, as_released, digits, of, pendula, sprites, videos
+from stillmotion.training.settings import Part, Run
 
 RECIPES: dict[str, Any] = {
     "pendula": pendula, "digits": digits, "sprites": sprites, "videos": lambda size: videos(size, data={"folder": "x"}),
@@ -86,7 +87,7 @@ def test_the_weight_of_the_poses_falls_and_never_below_one(name: str) -> None:
 @pytest.mark.parametrize("size", [16, 32, 64, 128])
 @pytest.mark.parametrize("grey", [False, True])
 def test_a_folder_gives_a_model_for_its_frame_size_and_colour(tmp_path: Path, size: int, grey: bool) -> None:
-    run = for_source(str(tmp_path), reading={"size": size, "steps": 8, "grey": grey, "fps": None})
+    run = run_for(str(tmp_path), reading={"size": size, "steps": 8, "grey": grey, "fps": None})
     assert run.data.options == {"folder": str(tmp_path), "size": size, "steps": 8, "seed": 0} | ({"grey": True} if grey else {})
     model = check(run)
     shape = (1 if grey else 3, size, size)
@@ -99,7 +100,7 @@ def test_a_folder_gives_a_model_for_its_frame_size_and_colour(tmp_path: Path, si
 
 
 def test_a_small_model_for_32_pixels_really_computes(tmp_path: Path) -> None:
-    run = for_source(str(tmp_path), reading={"size": 32})
+    run = run_for(str(tmp_path), reading={"size": 32})
     small = {"decoder_channels": [8] * len(run.model.options["decoder_channels"]), "rnn_size": 8, "static": 2}
     model = VDSM(VDSMConfig.model_validate(run.model.options | small))
     clips = Clips(torch.rand(1, 3, 3, 32, 32), torch.ones(1, 3, dtype=torch.bool))
@@ -111,25 +112,25 @@ def test_a_small_model_for_32_pixels_really_computes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [4, 48, 65])
 def test_frame_sizes_that_no_model_has_are_refused(tmp_path: Path, size: int) -> None:
     with pytest.raises(UserError, match=str(size)):
-        on_meta(for_source(str(tmp_path), reading={"size": size}))
+        on_meta(run_for(str(tmp_path), reading={"size": size}))
 
 
 def test_a_zero_is_not_taken_for_nothing(tmp_path: Path) -> None:
-    run = for_source(str(tmp_path), reading={"steps": 0, "stride": 0, "fps": 0.0})
+    run = run_for(str(tmp_path), reading={"steps": 0, "stride": 0, "fps": 0.0})
     assert run.data.options == {"folder": str(tmp_path), "seed": 0, "steps": 0, "stride": 0, "fps": 0.0}
 
 
 def test_grouping_is_for_the_first_stage_alone(tmp_path: Path) -> None:
-    run = for_source(str(tmp_path), group_by="person")
+    run = run_for(str(tmp_path), group_by="person")
     assert [(stage.feed.group_by, stage.feed.clips_per_group) for stage in run.stages] == [("person", 2), (None, 1), (None, 1)]
-    unlabelled = for_source(str(tmp_path)).stages
+    unlabelled = run_for(str(tmp_path)).stages
     assert [(stage.feed.group_by, stage.feed.clips_per_group) for stage in unlabelled] == [("clip", 2), (None, 1), (None, 1)]
 
 
 def test_what_is_given_for_a_folder_reaches_the_reader(tmp_path: Path) -> None:
     held = {"hold_out_tail": 0.2, "hold_out_clip_per": "person", "hold_out": [{"person": "3"}]}
     labels = {"pattern": "(?P<person>.)", "labels_from": None}
-    run = for_source(str(tmp_path), labels=labels, held=held, root=tmp_path / "root", seed=7)
+    run = run_for(str(tmp_path), labels=labels, held=held, root=tmp_path / "root", seed=7)
     expected = {"folder": str(tmp_path), "seed": 7, "cache": str(tmp_path / "root" / "videos"), "pattern": "(?P<person>.)"}
     assert run.data.options == expected | held
     assert run.seed == 7
@@ -139,14 +140,12 @@ def test_what_is_given_for_a_folder_reaches_the_reader(tmp_path: Path) -> None:
     ("digits", None, {}), ("vdsm/digits", None, {}), ("sprites", Path("there"), {"root": "there"}), ("pendula", Path("there"), {}),
 ])  # fmt: skip
 def test_built_in_sets_by_name(source: str, root: Path | None, options: dict[str, str]) -> None:
-    run = for_source(source, "quick", root=root, seed=3)
+    run = run_for(source, "quick", root=root, seed=3)
     assert run.recipe == f"vdsm/{source.removeprefix('vdsm/')}"
     assert run.data.options == options
     assert run.seed == 3
 
 
-def test_what_is_neither_folder_nor_set_is_refused() -> None:
-    with pytest.raises(UserError, match="a folder of videos, or one of pendula, digits, sprites, got 'no/such'. Check the path"):
-        for_source("no/such")
-    with pytest.raises(UserError, match="a size of quick, laptop, paper, got 'huge'"):
-        for_source("pendula", "huge")
+def test_data_without_settings_for_a_vdsm_is_refused() -> None:
+    with pytest.raises(UserError, match="videos, or one of pendula, digits, sprites for a VDSM, got 'box'"):
+        of(Part(name="box"), "quick")

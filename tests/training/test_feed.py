@@ -182,3 +182,24 @@ def test_windows_of_one_clip_can_be_joined_without_a_label() -> None:
         first, second = ((groups[:, start] - 1) // 10 for start in (0, STEPS))
         assert torch.equal(data.source[first], data.source[second])
         assert ((first != second) | (data.source[first] == 2)).all(), "a clip of one window has itself alone"
+
+
+def test_hidden_frames_are_the_same_at_every_turn_and_never_the_first_three() -> None:
+    data, patterns = numbered([6] * 24), []
+    for seed in range(20):
+        batches = Batches(data, Feed(batch=24, hidden=0.4), seed)
+        turns = []
+        for step in range(2):
+            batch = batches(step)
+            assert bool(batch.mask[:, :3].all())
+            assert not batch.frames[~batch.mask].any()
+            turns.append(batch.mask[batch.frames[:, 0, 0, 0, 0].argsort()])
+        assert torch.equal(turns[0], turns[1])
+        patterns.append(turns[0])
+    hidden = ~torch.stack(patterns)[:, :, 3:]
+    assert abs(hidden.float().mean().item() - 0.4) < 5 * (0.24 / hidden.numel()) ** 0.5
+    assert not torch.equal(patterns[0], patterns[1])
+
+
+def test_frames_that_were_never_there_stay_away_where_others_are_hidden() -> None:
+    assert int(Batches(numbered([2]), Feed(batch=1, hidden=0.5), 0)(0).mask.sum()) == 2

@@ -90,3 +90,11 @@ def test_betas_reach_the_optimiser(tmp_path: Path) -> None:
         if factor is not None:
             torch.testing.assert_close(moments[1][name], factor * value, rtol=1e-4, atol=1e-12)
     assert any(value.any() for value in moments[0].values())
+
+
+def test_hidden_frames_are_those_of_whole_single_clips() -> None:
+    for other in ({"group_by": "kind", "clips_per_group": 2}, {"frames": 3}):
+        with pytest.raises(ValidationError, match="hidden excludes group_by and frames"):
+            Feed.model_validate({"hidden": 0.2, **other})
+    with pytest.raises(ValidationError, match="less than 1"):
+        Feed(hidden=1.0)

@@ -25,9 +25,11 @@ FOR_FOLDERS = (
     "frame_size", "frames", "fit", "stride", "fps", "grey", "pattern", "labels_from", "group_by",
     "hold_out_tail", "hold_out_clip_per", "hold_out",
 )
-FOR_VDSM = ("as_released", "prior_scale", "decoder_input", "posterior", "likelihood", "data_root")
-Source = Annotated[str, typer.Argument(metavar="SOURCE", help="A folder of videos, or a built-in set: pendula, digits, sprites (VDSM); "
-                                        "box, gravity, polygon, pong, torque (KVAE).")]  # fmt: skip
+FOR_MODELS = ("prior_scale", "decoder_input", "posterior", "likelihood")
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help="A folder of videos, or a built-in set: pendula, digits, sprites, box, "
+                                        "gravity, polygon, pong, torque.")]  # fmt: skip
+ModelName = Annotated[str | None, modelling("--model", help="vdsm, kvae, ... (default: kvae on box, gravity, polygon, pong and torque, "
+                                            "else vdsm).")]  # fmt: skip
 Output = Annotated[Path, typer.Option("--output", "-o", help="The run folder to make.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 FrameSize = Annotated[int, reading(help="Side of the square frames in pixels: a power of two.")]
@@ -45,9 +47,9 @@ Pairs = Annotated[list[str] | None, labelling(help="Test on the clips with these
 Size = Annotated[str, typer.Option(help="quick (does it work?), laptop (2 cores), paper (the published size, for a GPU).")]
 Config = Annotated[Path | None, typer.Option(help="YAML with changes to the run: all or some of what --print shows.")]
 Released = Annotated[bool, modelling("--as-released", help="With the quirks of the authors' released code.")]
-PriorScale = Annotated[str | None, modelling(help="variance or deviation: what 1/N_s is of the prior of the static code.")]
-DecoderInput = Annotated[str | None, modelling(help="mixture or static: what the decoder sees beside the pose.")]
-Posterior = Annotated[str | None, modelling(help="gaussian or iaf (inverse autoregressive flows).")]
+PriorScale = Annotated[str | None, modelling(help="VDSM: variance or deviation, what 1/N_s is of the prior of the static code.")]
+DecoderInput = Annotated[str | None, modelling(help="VDSM: mixture or static, what the decoder sees beside the pose.")]
+Posterior = Annotated[str | None, modelling(help="VDSM: gaussian or iaf (inverse autoregressive flows).")]
 Likelihood = Annotated[str | None, modelling(help="bernoulli or gaussian pixels.")]
 Seed = Annotated[int, typer.Option(help="Seed of weights, batches and noise.")]
 Device = Annotated[str, computing(help="auto, cpu, cuda, cuda:1, ...")]
@@ -59,43 +61,50 @@ NoReport = Annotated[bool, typer.Option("--no-report", help="Do not write report
 
 
 def train(
-    context: typer.Context, source: Source, output: Output = Path("runs/run"), frame_size: FrameSize = 64, frames: Frames = 16,
-    fit: Fit = "crop", stride: Stride = 1, fps: Fps = None, grey: Grey = False, pattern: Pattern = None, labels_from: LabelsFrom = None,
-    group_by: GroupBy = None, hold_out_tail: Tail = 0.0, hold_out_clip_per: ClipPer = None, hold_out: Pairs = None,
-    size: Size = "laptop", config: Config = None, as_released: Released = False, prior_scale: PriorScale = None,
+    context: typer.Context, source: Source, output: Output = Path("runs/run"), model: ModelName = None, frame_size: FrameSize = 64,
+    frames: Frames = 16, fit: Fit = "crop", stride: Stride = 1, fps: Fps = None, grey: Grey = False, pattern: Pattern = None,
+    labels_from: LabelsFrom = None, group_by: GroupBy = None, hold_out_tail: Tail = 0.0, hold_out_clip_per: ClipPer = None,
+    hold_out: Pairs = None, size: Size = "laptop", config: Config = None, as_released: Released = False, prior_scale: PriorScale = None,
     decoder_input: DecoderInput = None, posterior: Posterior = None, likelihood: Likelihood = None, seed: Seed = 0,
-    device: Device = "auto", precision: Precision = "auto", on_nan: OnNan = "stop", data_root: DataRoot = None,
-    print_: Print = False, no_report: NoReport = False,
+    device: Device = "auto", precision: Precision = "auto", on_nan: OnNan = "stop", data_root: DataRoot = None, print_: Print = False,
+    no_report: NoReport = False,
 ) -> None:
-    """Train a VDSM on a folder of videos or on pendula, digits or sprites, or a KVAE on bouncing balls; then the figures and a report.
+    """Train a model on a folder of videos or on a built-in data set; then the figures and a report.
 
     A run that stops half-way (Ctrl-C, a power cut) goes on with `stillmotion resume`.
     """
-    from stillmotion.recipes import kvae, vdsm
+    from stillmotion.recipes import sources, vdsm
     from stillmotion.recipes.override import override, read_yaml
 
     if not Path(source).is_dir():
         warn_without_effect(context, FOR_FOLDERS, source)
+        warn_without_effect(context, ("data_root",) if source in sources.MADE else (), source, "data that lies in a folder")
     reads = {"size": frame_size, "steps": frames, "fit": fit, "stride": stride, "fps": fps, "grey": grey}
     labels = {"pattern": pattern, "labels_from": labels_from}
     held = {"hold_out_tail": hold_out_tail, "hold_out_clip_per": hold_out_clip_per, "hold_out": _pairs(hold_out)}
-    if source in kvae.WORLDS:
-        warn_without_effect(context, FOR_VDSM, source, "VDSM")
-        run = kvae.world(source, size, seed=seed)
+    run = sources.run_for(
+        source, size, model=model, reading=reads, labels=labels, held=held, root=data_root, group_by=group_by, seed=seed
+    )
+    if run.model.name == "vdsm":
+        run = vdsm.as_released(run) if as_released else run
     else:
-        run = vdsm.for_source(source, size, reading=reads, labels=labels, held=held, root=data_root, group_by=group_by, seed=seed)
-    if as_released and source not in kvae.WORLDS:
-        run = vdsm.as_released(run)
+        warn_without_effect(context, ("as_released", "group_by"), run.model.name, "VDSM")
     options = {"prior_scale": prior_scale, "decoder_input": decoder_input, "posterior": posterior, "likelihood": likelihood}
-    run = override(run, {
-        "device": device, "precision": precision, "on_nan": on_nan,
-        "model": {name: value for name, value in options.items() if value is not None and source not in kvae.WORLDS},
-    })
+    chosen = {name: value for name, value in options.items() if value is not None and name in _settings(run)}
+    warn_without_effect(context, [name for name in FOR_MODELS if name not in _settings(run)], run.model.name, "other models")
+    run = override(run, {"device": device, "precision": precision, "on_nan": on_nan, "model": chosen})
     run = override(run, read_yaml(config)) if config else run
     if print_:
         _print(run)
         return
     _carry_out(lambda: _start(run, output), output, report=not no_report)
+
+
+def _settings(run: Run) -> set[str]:
+    """The options of the model of a run."""
+    from stillmotion.core.registry import MODELS, resolve
+
+    return set(resolve(MODELS, run.model.name).config_type.model_fields)
 
 
 def resume(run: RunFolder, on_nan: Annotated[str | None, typer.Option(help="stop or lower-lr, from here on.")] = None) -> None:
@@ -114,13 +123,13 @@ def demo(
 
     A demo that was stopped goes on where it was.
     """
-    from stillmotion.recipes import vdsm
     from stillmotion.recipes.execute import resume as go_on
+    from stillmotion.recipes.sources import run_for
 
     if (output / "run.json").exists():
         _carry_out(lambda: go_on(output), output, report=True)
     else:
-        run = vdsm.for_source("pendula", size, seed=seed)
+        run = run_for("pendula", size, seed=seed)
         _carry_out(lambda: _start(run, output), output, report=True)
     from stillmotion.report.page import show_figures, write_animations
 

@@ -41,6 +41,28 @@ def world(name: str, size: str = "laptop", *, seed: int = 0) -> Run:
     )  # fmt: skip
 
 
+VIDEOS: dict[str, Any] = {"code": 16, "state": 24, "modes": 5, "likelihood": "gaussian", "pixel_scale": 0.1}
+
+
+def videos(size: str, options: dict[str, Any], *, seed: int = 0) -> Run:
+    """The run on a folder of videos; options: how they are read."""
+    steps = {"quick": (30, 60), "laptop": (1000, 5000), "paper": (3000, 27_000)}[size]
+    frames = {"size": options.get("size", 64), "channels": 1 if options.get("grey") else 3}
+    model = {**VIDEOS, **frames, **({} if size == "paper" else {"width": 24})}
+    stages = _stages(1, steps[1] // steps[0], per_epoch=steps[0])
+    data, made = Part(name="videos", options=options), Part(name="kvae", options=model)
+    return Run(recipe="kvae/videos", data=data, model=made, seed=seed, stages=stages)
+
+
+def of(data: Part, size: str, *, seed: int = 0, group_by: str | None = None) -> Run:
+    """The run on this data, whatever the clips are grouped by. Raises UserError for data that there are no settings for."""
+    if data.name == "videos":
+        return videos(size, data.options, seed=seed)
+    if data.name not in WORLDS:
+        raise UserError(f"videos, or one of {', '.join(WORLDS)} for a KVAE", repr(data.name))
+    return world(data.name, size, seed=seed)
+
+
 def _stages(frozen: int, rest: int, per_epoch: int) -> tuple[Stage, ...]:
     """Adam at 0.007 on batches of 32, gradients clipped at 150, pixels weighted by 0.3; the network of the dynamics joins later.
 

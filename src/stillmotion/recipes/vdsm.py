@@ -6,8 +6,7 @@ Sizes: `quick` shows that it works, `laptop` is made for 2 cores, `paper` has th
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal
 
 from stillmotion.core.errors import UserError
 from stillmotion.models.vdsm import VDSMConfig
@@ -110,31 +109,15 @@ def _stages(
     return first, middle, second
 
 
-def for_source(
-    source: str, size: str = "laptop", *, reading: dict[str, Any] | None = None, labels: dict[str, Any] | None = None,
-    held: dict[str, Any] | None = None, root: Path | None = None, group_by: str | None = None, seed: int = 0,
-) -> Run:
-    """The run for a folder of videos or a built-in data set. Raises UserError for neither, and for an unknown size.
+RUNS: dict[str, Callable[..., Run]] = {"pendula": pendula, "digits": digits, "sprites": sprites, "videos": videos}
 
-    reading, labels, held: how videos are read, labelled and split (see data.videos.load); built-in sets have their own splits.
-    """
-    if size not in get_args(Size):
-        raise UserError(f"a size of {', '.join(get_args(Size))}", repr(size))
-    chosen = cast(Size, size)
-    name = source.removeprefix("vdsm/")
-    if Path(source).is_dir():
-        options = {"folder": str(Path(source).resolve()), **(reading or {}), **(labels or {}), **(held or {}), "seed": seed}
-        # what was not asked for is left to the reader; a zero is asked for, and refused there
-        given = {name: value for name, value in options.items() if value not in (None, []) and value is not False}
-        if root is not None:
-            given["cache"] = str(root / "videos")
-        return videos(chosen, data=given, seed=seed, group_by=group_by)
-    recipes: dict[str, Callable[..., Run]] = {"pendula": pendula, "digits": digits, "sprites": sprites}
-    if name not in recipes:
-        raise UserError(f"a folder of videos, or one of {', '.join(recipes)}", repr(source), "Check the path.")
-    if root is not None and name != "pendula":
-        return recipes[name](chosen, data={"root": str(root)}, seed=seed)
-    return recipes[name](chosen, seed=seed)
+
+def of(data: Part, size: Size, *, seed: int = 0, group_by: str | None = None) -> Run:
+    """The run on this data. Raises UserError for data that there are no settings for."""
+    if data.name not in RUNS:
+        raise UserError(f"videos, or one of {', '.join(name for name in RUNS if name != 'videos')} for a VDSM", repr(data.name))
+    more = {"group_by": group_by} if data.name == "videos" else {}
+    return RUNS[data.name](size, data=data.options, seed=seed, **more)
 
 
 def _published(stages: tuple[Stage, ...], batch: int) -> tuple[Stage, ...]:

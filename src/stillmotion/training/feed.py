@@ -11,6 +11,9 @@ from stillmotion.core.random import seed_of
 from stillmotion.data.base import ClipSet
 from stillmotion.training.settings import Feed
 
+SHOWN_FIRST = 3
+"""Frames of every clip that are never hidden."""
+
 
 class Batches:
     """The endless stream of a stage: one permutation of the clips after another, each from (seed, pass)."""
@@ -20,6 +23,7 @@ class Batches:
             raise UserError("at least one training clip", "none", "Check the splits with `stillmotion data check`.")
         self.data, self.feed, self.seed, self.rank, self.world = data, feed, seed, rank, world
         self.partners = _partners(data, feed.group_by) if feed.group_by else None
+        self.shown = _shown(len(data), data.steps, feed.hidden, seed) if feed.hidden else None
         self._permutation: tuple[int, Tensor] = (-1, torch.empty(0))
 
     def __call__(self, step: int) -> Clips:
@@ -32,6 +36,8 @@ class Batches:
             members.append(_partner(self.partners, anchors, generator))
         pairs = [self.data.where(member) for member in members]
         where, mask = torch.cat([w for w, _ in pairs], 1), torch.cat([m for _, m in pairs], 1)
+        if self.shown is not None:
+            mask = mask & self.shown[anchors]
         if self.feed.frames is not None and self.feed.frames < mask.shape[1]:
             where, mask = _choose(where, mask, self.feed.frames, generator)
         mine = slice(self.rank * self.feed.batch, (self.rank + 1) * self.feed.batch)
@@ -47,6 +53,12 @@ class Batches:
             generator = torch.Generator().manual_seed(seed_of(self.seed, "permutation", turn))
             self._permutation = (turn, torch.randperm(len(self.data), generator=generator))
         return self._permutation[1][offset]
+
+
+def _shown(clips: int, steps: int, hidden: float, seed: int) -> Tensor:
+    """Which frames of each clip the model may see, (clips, steps) bool."""
+    drawn = torch.rand(clips, steps, generator=torch.Generator().manual_seed(seed_of(seed, "hidden")))
+    return (drawn >= hidden) | (torch.arange(steps) < SHOWN_FIRST)
 
 
 def _partners(data: ClipSet, factor: str) -> tuple[Tensor, Tensor, Tensor]:
