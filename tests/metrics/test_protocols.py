@@ -2,7 +2,18 @@ from __future__ import annotations
 
 import pytest
 
-from stillmotion.metrics.protocols import PROTOCOLS, better, needs_judge, needs_moving, protocol_of, shown, symbol, unit_of
+from stillmotion.metrics.protocols import (
+    NAMES,
+    PROTOCOLS,
+    REPRODUCTION,
+    better,
+    needs_judge,
+    needs_moving,
+    protocol_of,
+    shown,
+    symbol,
+    unit_of,
+)  # fmt: skip
 
 # name, protocol, unit, which way is better
 FIGURES = [
@@ -46,6 +57,12 @@ FIGURES = [
 def test_a_name_tells_protocol_unit_and_which_way_is_better(name: str, protocol: str, unit: str, way: str) -> None:
     assert (protocol_of(name), unit_of(name), better(name)) == (protocol, unit, way)
     assert protocol in PROTOCOLS
+
+
+def test_no_name_alone_makes_a_figure_one_of_a_reproduction() -> None:
+    # so that a figure of a paper keeps its own protocol where it has one
+    assert REPRODUCTION in PROTOCOLS
+    assert REPRODUCTION not in {protocol for _, protocol in NAMES}
 
 
 def test_swaps_that_no_judge_saw_were_read_from_pixels() -> None:

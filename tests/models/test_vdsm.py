@@ -15,6 +15,7 @@ from oracles.small_vdsm import noise, small_config, small_vdsm, some_clips
 from stillmotion.core.clips import Clips
 from stillmotion.core.codes import Codes
 from stillmotion.core.errors import UserError
+from stillmotion.core.gaps import bridge
 from stillmotion.models.vdsm import VDSM, VDSMConfig
 
 # configuration
@@ -350,3 +351,72 @@ def test_codes_drawn_with_a_generator_scatter_around_the_mean() -> None:
 def test_grey_frames_have_one_channel() -> None:
     model, clips = small_vdsm(channels=1), some_clips(3, channels=1)
     assert model.decode(model.encode(clips)).shape == (1, 3, 1, 8, 8)
+
+
+# imputation
+
+
+def holes(*rows: str) -> torch.Tensor:
+    return torch.tensor([[letter == "1" for letter in row] for row in rows])
+
+
+@torch.no_grad()
+def test_without_a_gap_what_is_imagined_is_the_reconstruction() -> None:
+    model, clips = small_vdsm(), some_clips(6, 6)
+    torch.testing.assert_close(model._imagine(clips, None), model.decode(model.encode(clips)))
+    assert torch.equal(model.impute(clips), clips.frames)
+
+
+@torch.no_grad()
+def test_a_gap_is_filled_by_the_path_that_fits_the_poses_beside_it() -> None:
+    """The definition, clip by clip: two ways to begin, five refills each, and the path that is likelier under the poses wins."""
+    model, clips, mask = small_vdsm(seed=1), some_clips(7, 7, 7, seed=1), holes("1100111", "1010110", "0110011")
+    for part in (model.pose_head, model.sequence_encoder, model.dynamic_head, model.sequence_decoder, model.combiner):
+        for weight in part.parameters():
+            weight.mul_(4)  # otherwise both ways end in one path
+    found, winners = model.impute(Clips(clips.frames, mask)), set()
+    for row in range(3):
+        clip, there = clips[row : row + 1], mask[row]
+        everywhere, static, poses = torch.ones(1, 7, dtype=torch.bool), *model._read(Clips(clip.frames, mask[row : row + 1]))
+        tried = []
+        for start, seen in ((bridge(poses.mean, there[None]), everywhere), (poses.mean[:, there], everywhere[:, there])):
+            d = model._dynamic(start, seen, None).mean
+            for _ in range(5):
+                filled = model._path(d, 7, None)[0]
+                filled[:, there] = poses.mean[:, there]
+                d = model._dynamic(filled, everywhere, None).mean
+            path = model._path(d, 7, None)[0]
+            fit = Normal(poses.mean, poses.scale).log_prob(path)[:, there].sum()
+            tried.append((fit.item(), model.decode(Codes(static.mean, d, path))[0, ~there]))
+        winners.add(tried[1][0] > tried[0][0])
+        torch.testing.assert_close(found[row, ~there], max(tried, key=lambda pair: pair[0])[1])
+    assert winners == {False, True}  # each way to begin was the better one of some clip
+
+
+@torch.no_grad()
+def test_clips_are_filled_in_one_by_one_alike() -> None:
+    model, clips, mask = small_vdsm(), some_clips(6, 6, 6), holes("101111", "000000", "110010")
+    for past_only in (False, True):
+        together = model.impute(Clips(clips.frames, mask), past_only=past_only)
+        for row in range(3):
+            alone = model.impute(Clips(clips.frames[row : row + 1], mask[row : row + 1]), past_only=past_only)
+            torch.testing.assert_close(together[row : row + 1], alone)
+
+
+@torch.no_grad()
+def test_from_the_past_each_gap_is_told_by_what_lies_before_it() -> None:
+    model, clips, mask = small_vdsm(), some_clips(7), holes("1101100")
+    found = model.impute(Clips(clips.frames, mask), past_only=True)
+    torch.testing.assert_close(found[:, 2], model.impute(Clips(clips.frames, holes("1100000")))[:, 2])
+    torch.testing.assert_close(found[:, 5:], model.impute(Clips(clips.frames, mask))[:, 5:])
+
+
+@torch.no_grad()
+def test_where_nothing_was_seen_the_priors_speak() -> None:
+    model, clips = small_vdsm(), some_clips(5)
+    nothing = Clips(clips.frames, holes("00000"))
+    zeros = Codes(torch.zeros(1, 4), path=model._path(torch.zeros(1, 5), 5, None)[0])
+    torch.testing.assert_close(model.impute(nothing), model.decode(zeros))
+    drawn = [model.impute(nothing, noise(seed)) for seed in (0, 0, 1)]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])

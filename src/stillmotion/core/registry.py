@@ -10,7 +10,13 @@ from stillmotion.core.errors import UserError
 
 MODELS: dict[str, str] = {
     "vdsm": "stillmotion.models.vdsm:VDSM",
+    "dsa": "stillmotion.models.dsa:DSA",
     "kvae": "stillmotion.models.kvae:KVAE",
+    "dmm": "stillmotion.models.dmm:DMM",
+    "dvbf": "stillmotion.models.dvbf:DVBF",
+    "ae_rnn": "stillmotion.models.ae_rnn:AERNN",
+    "vae_rnn": "stillmotion.models.vae_rnn:VAERNN",
+    "srnn": "stillmotion.models.srnn:SRNN",
 }
 
 JUDGES: dict[str, str] = {

@@ -21,6 +21,7 @@ class Protocol(NamedTuple):
 
 OTHER = "other"
 READERS = "readers"
+REPRODUCTION = "reproduction"
 PROTOCOLS: dict[str, Protocol] = {
     "swap": Protocol(
         "Swaps",
@@ -69,6 +70,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "imputation": Protocol("Imputation", "Share of wrong pixels in frames that the model did not see, thresholded at one half."),
     "likelihood": Protocol("Likelihood", "The bound on the log-likelihood of clips that were not trained on."),
     READERS: Protocol("Read from pixels", "Swapped clips measured without any judge, by what is known of how such clips look."),
+    REPRODUCTION: Protocol("Figures of a paper", "Measured as the reproduced paper measures them; what each means is told beside it."),
     OTHER: Protocol("Other figures", "Figures of no protocol that this version knows."),
 }
 

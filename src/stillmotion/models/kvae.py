@@ -105,12 +105,16 @@ class KVAE(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes)
         self.register_buffer("first_covariance", config.first_variance * torch.eye(n), persistent=False)
 
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
-        """The dynamics network is left out at first: one of the systems would win before the others were of any use."""
-        frames = (self.encoder, self.code_head, self.decoder, self.pixels)
+        """The dynamics network is left out at first: one of the systems would win before the others were of any use.
+
+        A learned scale of the pixels is apart too: sharp frames weigh so much that codes settle before the systems can follow them.
+        """
+        frames = (self.encoder, self.code_head, self.decoder)
         vae = [parameter for module in frames for parameter in module.parameters()]
         systems = [self.A, self.C, *([] if self.B is None else [self.B]), self.dynamics.start]
         dynamics = [value for value in self.dynamics.parameters() if value is not self.dynamics.start]
-        return {"vae": vae, "systems": systems, "dynamics": dynamics}
+        pixels = list(self.pixels.parameters())
+        return {"vae": vae, "systems": systems, "dynamics": dynamics, **({"pixels": pixels} if pixels else {})}
 
     # training
 
@@ -196,16 +200,22 @@ class KVAE(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes)
         past_only: of the frames before alone (filtering), not of all (smoothing).
         """
         mixed = self._filter(q.mean, clips)
-        if past_only:
-            states = mixed.filtered.predicted
-        else:
-            smoothed = smooth(mixed.system, q.mean.double(), clips.mask, self._controls(clips))
-            states = Moments(smoothed.mean, smoothed.covariance)
+        states = mixed.filtered.predicted if past_only else self._smoothed(mixed.system, q, clips)
         codes = observe(mixed.system, states)
         there, scale = clips.mask[:, :, None], codes.covariance.diagonal(dim1=-2, dim2=-1).sqrt()
         return Gaussian(torch.where(there, q.mean, codes.mean.to(q.mean)), torch.where(there, q.scale, scale.to(q.scale)))
 
+    def _smoothed(self, system: System, q: Gaussian, clips: Clips) -> Moments:
+        smoothed = smooth(system, q.mean.double(), clips.mask, self._controls(clips))
+        return Moments(smoothed.mean, smoothed.covariance)
+
     # abilities
+
+    def states(self, clips: Clips) -> Moments:
+        """What all frames that are there say of the state z_t of each: mean (B, T, n) and covariance (B, T, n, n), float64."""
+        q = self._read(clips)
+        with full_precision(q.mean):
+            return self._smoothed(self._filter(q.mean, clips).system, q, clips)
 
     def encode(self, clips: Clips, generator: torch.Generator | None = None) -> Codes:
         """The code of every frame as its path; of frames that the mask lacks, what all others say of it (smoothing)."""
@@ -224,10 +234,12 @@ class KVAE(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes)
         return self.pixels.mean(self.decoder(codes.path))
 
     def impute(self, clips: Clips, generator: torch.Generator | None = None, past_only: bool = False) -> Tensor:
-        q = self._read(clips)
+        q, hidden = self._read(clips), ~clips.mask
         with full_precision(q.mean):
-            filled = self.decoder(self._codes_of(clips, q, past_only).sample(generator))
-        return torch.where(clips.mask[:, :, None, None, None], clips.frames, self.pixels.mean(filled))
+            codes = self._codes_of(clips, q, past_only).sample(generator)[hidden]
+        frames = clips.frames.clone()
+        frames[hidden] = self.pixels.mean(self.decoder(codes))
+        return frames
 
     def generate(self, count: int, steps: int, generator: torch.Generator) -> Codes:
         """z_1 from its prior, then state by state with all noises; the dynamics network is fed what comes out."""

@@ -24,10 +24,11 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stillmotion.core.abilities import EncodesFrames, Generates, Model, Objective, Predicts, Remembers, Swaps
+from stillmotion.core.abilities import EncodesFrames, Generates, Imputes, Model, Objective, Predicts, Remembers, Swaps
 from stillmotion.core.clips import Clips
 from stillmotion.core.codes import Codes, Gaussian
 from stillmotion.core.errors import UserError
+from stillmotion.core.gaps import bridge
 from stillmotion.core.masks import total, until_last
 from stillmotion.core.precision import full_precision
 from stillmotion.core.random import normal
@@ -45,6 +46,8 @@ MEMORY = 256
 """Training clips whose posteriors are kept."""
 START_SCALE = 0.2
 """Scale of q(s) at the start, in scales of p(s)."""
+REFILLS = 5
+"""Times that gaps are filled by the path that was told and read again; more change next to nothing."""
 
 Count = Annotated[int, Ge(1)]
 Positive = Annotated[float, Gt(0)]
@@ -97,7 +100,7 @@ class VDSMConfig(BaseModel):
         return cls.model_validate(quirks | changes)
 
 
-class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts):
+class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes):
     name: ClassVar[str] = "vdsm"
     config_type: ClassVar[Any] = VDSMConfig
     schedules: ClassVar[tuple[str, ...]] = ("temperature", "static_kl", "dynamic_kl", "path_kl", "path_match")
@@ -335,6 +338,56 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts):
         mask = torch.ones(path.shape[:2], dtype=torch.bool, device=path.device)
         bent = None if self.flows else posterior  # flows leave no Gaussian to tell
         return Codes(codes.static, codes.dynamic, path, mask, codes.static_posterior, codes.dynamic_posterior, bent)
+
+    def impute(self, clips: Clips, generator: torch.Generator | None = None, past_only: bool = False) -> Tensor:
+        """Identity, action and the path that follows from them, of the frames that are there; the priors' where there are none."""
+        if not past_only:
+            return torch.where(clips.mask[:, :, None, None, None], clips.frames, self._imagine(clips, generator))
+        frames, missing = clips.frames.clone(), ~clips.mask
+        for start in range(missing.shape[1]):
+            opens = missing[:, start] & (clips.mask[:, start - 1] if start else True)
+            if bool(opens.any()):
+                seen = clips.mask[opens] & (torch.arange(missing.shape[1], device=missing.device) < start)
+                told = self._imagine(Clips(clips.frames[opens], seen), generator)
+                # a later gap is told anew, from all that lies before it
+                frames[opens, start:] = torch.where(missing[opens, start:, None, None, None], told[:, start:], frames[opens, start:])
+        return frames
+
+    def _imagine(self, clips: Clips, generator: torch.Generator | None) -> Tensor:
+        """All frames as the sequence model tells them from those that are there."""
+        static, poses = self._read(clips)
+        with full_precision(static.mean):
+            unseen = ~clips.mask.any(1, keepdim=True)
+            static = _unless(unseen, static, self.static_prior)
+            dynamic = _unless(unseen, self._dynamic_across_gaps(poses, clips.mask), self.dynamic_prior)
+            s, d = static.sample(generator), dynamic.sample(generator)
+            path, _, _ = self._path(d, clips.mask.shape[1], generator)
+        return self.pixels.mean(self._logits(s, path, self.config.temperature))
+
+    def _dynamic_across_gaps(self, poses: Gaussian, mask: Tensor) -> Gaussian:
+        """q(d | x) of poses some of which are missing.
+
+        They are filled by the path that follows, and read again: each time the path bends to what is there. It starts from straight lines
+        across the gaps, which are right for short ones, and from poses with the gaps cut out, which keep the shape of a swing but not its
+        time; of the two, each clip takes the one whose path ends nearer to its poses.
+        """
+        if bool(mask.all()):
+            return self._dynamic(poses.mean, mask, None)
+        lines, cut = torch.ones_like(mask), mask | ~mask.any(1, keepdim=True)
+        means, there = torch.cat([poses.mean] * 2), torch.cat([mask] * 2)
+        dynamic = self._dynamic(torch.cat([bridge(poses.mean, mask), poses.mean]), torch.cat([lines, cut]), None)
+        for _ in range(REFILLS):
+            path, _, _ = self._path(dynamic.mean, mask.shape[1], None)
+            dynamic = self._dynamic(torch.where(there[..., None], means, path), torch.ones_like(there), None)
+        path, _, _ = self._path(dynamic.mean, mask.shape[1], None)
+        first, second = (total(log_density(way, poses), mask) for way in path.chunk(2))
+        pick = torch.arange(len(mask), device=mask.device) + len(mask) * (second > first)
+        return Gaussian(dynamic.mean[pick], dynamic.scale[pick])
+
+
+def _unless(unseen: Tensor, posterior: Gaussian, scale: float) -> Gaussian:
+    """The posteriors, and N(0, scale^2) for the clips of which no frame was seen, (B, 1) bool."""
+    return Gaussian(torch.where(unseen, 0.0, posterior.mean), torch.where(unseen, scale, posterior.scale))
 
 
 def _average(per_frame: Tensor, mask: Tensor) -> Tensor:

@@ -10,7 +10,13 @@ import torch
 from stillmotion.core.abilities import Model
 from stillmotion.core.clips import Clips
 from stillmotion.core.random import Noise
+from stillmotion.models.ae_rnn import AERNN, AERNNConfig
+from stillmotion.models.dmm import DMM, DMMConfig
+from stillmotion.models.dsa import DSA, DSAConfig
+from stillmotion.models.dvbf import DVBF, DVBFConfig
 from stillmotion.models.kvae import KVAE, KVAEConfig
+from stillmotion.models.srnn import SRNN, SRNNConfig
+from stillmotion.models.vae_rnn import VAERNN, VAERNNConfig
 from stillmotion.models.vdsm import VDSM, VDSMConfig
 
 
@@ -60,8 +66,32 @@ def taught(case: Case, clips: Clips, seed: int) -> Model:
     return model.eval()
 
 
+def _ae_rnn() -> Model:
+    return AERNN(AERNNConfig(size=8, channels=3, code=4, width=16, dynamics_size=16))
+
+
+def _vae_rnn() -> Model:
+    return VAERNN(VAERNNConfig(size=8, channels=3, code=4, width=16, dynamics_size=16))
+
+
+def _srnn() -> Model:
+    return SRNN(SRNNConfig(size=8, channels=3, state=4, memory=24, hidden=24, width=16))
+
+
+def _dvbf() -> Model:
+    return DVBF(DVBFConfig(size=8, channels=3, state=6, modes=4, hidden=32, rnn_size=16, width=16))
+
+
+def _dmm() -> Model:
+    return DMM(DMMConfig(size=8, channels=3, state=6, width=16, rnn_size=24, transition_hidden=16))
+
+
 def _kvae() -> Model:
     return KVAE(KVAEConfig(size=8, channels=3, code=4, state=6, width=16, dynamics_size=16))
+
+
+def _dsa() -> Model:
+    return DSA(DSAConfig(size=8, static=6, path=6, width=1 / 32, rnn=24, pixel_scale=0.3))
 
 
 def _vdsm() -> Model:
@@ -73,6 +103,16 @@ def _vdsm() -> Model:
 
 
 CASES: dict[str, Case] = {
+    "ae_rnn": Case(build=_ae_rnn, lessons=(Lesson(150, "frames", ("frames",), 7e-3),)),
+    "dmm": Case(build=_dmm, lessons=(Lesson(120, learning_rate=1e-2, start={"path_kl": 0.1}, end={"path_kl": 0.5}),)),
+    "dsa": Case(
+        build=_dsa,
+        lessons=(Lesson(100, learning_rate=7e-3, start={"static_kl": 0.1, "path_kl": 3.0}, end={"static_kl": 1.0, "path_kl": 1.0}),),
+    ),
+    "dvbf": Case(
+        build=_dvbf,
+        lessons=(Lesson(150, learning_rate=1e-2),),
+    ),
     "kvae": Case(
         build=_kvae,
         lessons=(
@@ -81,6 +121,8 @@ CASES: dict[str, Case] = {
             ),
         ),
     ),
+    "srnn": Case(build=_srnn, lessons=(Lesson(120, learning_rate=7e-3, start={"path_kl": 0.2}, end={"path_kl": 1.0}),)),
+    "vae_rnn": Case(build=_vae_rnn, lessons=(Lesson(150, "frames", ("frames",), 7e-3, start={"path_kl": 0.1}, end={"path_kl": 1.0}),)),
     "vdsm": Case(
         build=_vdsm,
         lessons=(

@@ -88,6 +88,7 @@ METRICS: dict[str, Metric] = CODE_CASES | VERDICT_CASES | FRAME_CASES
 """Every metric by its module; where one module has several, with the name of another behind a point."""
 
 EXEMPT: dict[str, str] = {
+    "exhibits": "tables, curves and pictures as data",
     "figure": "the figures themselves",
     "information": "what the measures of pooled codes share",
     "judge": "a model that is trained; its accuracy and calibration have cases",

@@ -1,0 +1,320 @@
+"""DSA: the disentangled sequential autoencoder. One static code for the whole clip, one state for each frame, dynamics that are learned.
+
+Li and Mandt, ICML 2018, as a report (Leplae-Arthur and Nichani) took it up. Legend, letters to names here: f static code; z_t path;
+beta the weights of the two divergences, `static_kl` and `path_kl`.
+
+Story: f ~ N(0, I); z_t ~ p(z_t | z_1 ... z_{t-1}), Gaussian by an LSTM that is fed z_{t-1}, with z_0 = 0; x_t ~ p(x_t | z_t, f).
+Inference: q(f | x) prod_t q(z_t | x_t) (`factorised`), or q(f | x) prod_t q(z_t | x_1 ... x_T, f) (`full`).
+Departures D1 to D10, from the report, its code and another public port, are remarked where they happen and listed on the model's page
+(docs/models/dsa.md); D6, D9 and D10 are of scripts, judges and loaders alone, and stand only there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+import torch
+from annotated_types import Ge, Gt
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stillmotion.core.abilities import Generates, Imputes, Model, Predicts, Remembers, Swaps
+from stillmotion.core.clips import Clips
+from stillmotion.core.codes import Codes, Gaussian
+from stillmotion.core.errors import UserError
+from stillmotion.core.masks import total, until_last
+from stillmotion.core.precision import full_precision
+from stillmotion.core.random import normal
+from stillmotion.core.terms import Terms
+from stillmotion.nn.backbones import Backbone, BackboneDecoder, BackboneEncoder
+from stillmotion.nn.gated import positive
+from stillmotion.nn.recolour import recolour
+from stillmotion.nn.recurrent import read_along, read_both_ways
+from stillmotion.objectives.divergences import kl, kl_to_prior
+from stillmotion.objectives.pixels import Likelihood, Pixels
+
+MEMORY = 256
+"""Training clips whose posteriors are kept."""
+MEMORY_STEPS = 16
+"""Frames of each that are kept; a longer movement is rolled on by the dynamics."""
+
+Count = Annotated[int, Ge(1)]
+Positive = Annotated[float, Gt(0)]
+State = tuple[Tensor, Tensor]
+
+
+class DSAConfig(BaseModel):
+    """Everything that is needed to build a DSA. The defaults are those of the lighter stack that later papers share."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    size: int = 64
+    channels: Literal[1, 3] = 3
+    static: Count = 256
+    path: Count = 32
+    backbone: Backbone = "light"
+    width: Positive = 1.0
+    """Factor on the channels of the backbone."""
+    rnn: Count = 256
+    """Units of every LSTM and RNN in each direction, and of the hidden layer of q(z_t | x_t). Report and paper: 512."""
+    prior_cells: Literal[1, 2] = 2
+    """LSTM cells of the dynamics, one on the other. Report and paper: 1."""
+    posterior: Literal["factorised", "full"] = "factorised"
+    likelihood: Likelihood = "gaussian"
+    pixel_scale: Positive = 1.0
+    """Standard deviation of Gaussian pixels, at the start where it is learned. 1: half the squared error, as in the report."""
+    learned_scale: bool = False
+    recolour: Annotated[float, Ge(0)] = 0.0
+    """Strength of the random recolouring of the frames that the path is read from, in training. 0 is the paper; see the model's page."""
+
+
+class Path(NamedTuple):
+    """A path z (B, T, Z), what it was drawn from, and what the dynamics say of each state given those before it."""
+
+    z: Tensor
+    posterior: Gaussian
+    prior: Gaussian
+
+
+class DSA(Model, Swaps, Generates, Remembers, Predicts, Imputes):
+    name: ClassVar[str] = "dsa"
+    config_type: ClassVar[Any] = DSAConfig
+    schedules: ClassVar[tuple[str, ...]] = ("static_kl", "path_kl")
+    identities: Tensor
+    movements: Tensor
+    lengths: Tensor
+
+    def __init__(self, config: DSAConfig) -> None:
+        super().__init__()
+        self.config, self.frame_shape = config, (config.channels, config.size, config.size)
+        static, path, rnn = config.static, config.path, config.rnn
+        self.encoder = BackboneEncoder(self.frame_shape, config.backbone, config.width)
+        features = self.encoder.features
+        # D4: one size for all recurrent nets; the report's code has 3 units where its text has 512
+        self.static_rnn = nn.LSTM(features, rnn, batch_first=True, bidirectional=True)
+        self.static_head = nn.Linear(2 * rnn, 2 * static)
+        if config.posterior == "full":
+            self.clip_rnn = nn.LSTM(features + static, rnn, batch_first=True, bidirectional=True)
+            self.path_rnn = nn.RNN(2 * rnn, rnn, batch_first=True)
+        else:
+            # D5: the hidden layer of the report's text, which its code lacks
+            self.path_hidden = nn.Sequential(nn.Linear(features, rnn), nn.LeakyReLU(0.2))
+        self.path_head = nn.Linear(rnn, 2 * path)
+        self.prior_rnn = nn.LSTM(path, rnn, config.prior_cells, batch_first=True)
+        self.prior_head = nn.Linear(rnn, 2 * path)
+        self.decoder = BackboneDecoder(path + static, self.frame_shape, config.backbone, config.width)
+        self.pixels = Pixels(config.likelihood, config.pixel_scale, config.learned_scale)
+        self.register_buffer("identities", torch.zeros(2, MEMORY, static))  # mean and scale of q(f) of remembered clips
+        self.register_buffer("movements", torch.zeros(2, MEMORY, MEMORY_STEPS, path))
+        self.register_buffer("lengths", torch.zeros(MEMORY, dtype=torch.long))
+
+    # training
+
+    def loss(self, clips: Clips, weights: Mapping[str, float], generator: torch.Generator | None) -> Terms:
+        """Minus the bound, in nats per clip, with beta on either divergence. A frame that the mask lacks has no part in it.
+
+        D8: beta is a weight like any other here; the report's code has no trace of it.
+        """
+        features = self._features(clips)
+        pale = features
+        if self.training and self.config.recolour and generator is not None:
+            pale = self.encoder(recolour(clips.frames, self.config.recolour, generator)).float()
+        with full_precision(features):
+            static = self._static(features, clips.mask)
+            f = static.sample(generator)
+            path = self._path(pale, clips.mask, f, generator)
+            static_kl, path_kl = kl_to_prior(static), total(kl(path.posterior, path.prior), self._told(clips.mask))
+        logits = self._logits(f, path.z)
+        with full_precision(logits):
+            reconstruction = total(self.pixels.nll(logits, clips.frames), clips.mask)
+            values = {"reconstruction": reconstruction, "static_kl": static_kl, "path_kl": path_kl}
+        means = {name: value.mean() for name, value in values.items()}
+        return Terms(means, {name: weights[name] for name in self.schedules if name in weights})
+
+    # inference
+
+    def _features(self, clips: Clips) -> Tensor:
+        self.check(clips)
+        features: Tensor = self.encoder(clips.frames)
+        return features.float()
+
+    def _static(self, features: Tensor, mask: Tensor) -> Gaussian:
+        """q(f | x); of a clip of which no frame is there, the prior."""
+        some = mask.any(1, keepdim=True)
+        q = _gaussian(self.static_head(read_both_ways(self.static_rnn, features, mask | ~some)))
+        return Gaussian(torch.where(some, q.mean, 0.0), torch.where(some, q.scale, 1.0))
+
+    def _told(self, mask: Tensor) -> Tensor:
+        """The frames (B, T) whose state has a posterior of its own; that of all others is what the dynamics say, and costs nothing.
+
+        factorised: the frames that are there. full: all up to the last one that is there, after which no posterior could know more.
+        """
+        return mask if self.config.posterior == "factorised" else until_last(mask)
+
+    def _path(self, features: Tensor, mask: Tensor, f: Tensor, generator: torch.Generator | None) -> Path:
+        if self.config.posterior == "factorised":
+            hidden = self.path_hidden(features)
+        else:
+            seen = mask | ~mask.any(1, keepdim=True)
+            both = torch.cat([features, f[:, None].expand(-1, features.shape[1], -1)], -1)
+            # every frame in between has its turn in the RNN: without, all states of a gap would be told alike
+            hidden, _ = self.path_rnn(read_along(self.clip_rnn, both, seen))
+        return self._follow(_gaussian(self.path_head(hidden)), self._told(mask), generator)
+
+    def _follow(self, q: Gaussian, told: Tensor, generator: torch.Generator | None) -> Path:
+        """The path drawn from q, and from the dynamics where q does not tell.
+
+        D1: the dynamics are always fed the very path that is drawn here. Run freely, on draws of their own, as in one of the public
+        ports, they say nothing of q's path, and what is called a divergence is none.
+        """
+        if bool(told.all()):
+            z = q.sample(generator)
+            return Path(z, q, _gaussian(self.prior_head(self.prior_rnn(_before(z))[0])))
+        noise = torch.zeros_like(q.mean) if generator is None else normal(tuple(q.mean.shape), generator, q.mean)
+        z, state = torch.zeros_like(q.mean[:, 0]), None
+        path, posteriors, priors = [], [], []
+        for t, there in enumerate(told[..., None].unbind(1)):
+            p, state = self._step(z, state)
+            own = Gaussian(torch.where(there, q.mean[:, t], p.mean), torch.where(there, q.scale[:, t], p.scale))
+            z = own.mean + own.scale * noise[:, t]
+            path.append(z)
+            posteriors.append(own)
+            priors.append(p)
+        return Path(torch.stack(path, 1), _stacked(posteriors), _stacked(priors))
+
+    def _step(self, z: Tensor, state: State | None) -> tuple[Gaussian, State]:
+        """p(z_{t+1} | z_1 ... z_t) from z_t and the state of the LSTM."""
+        output, after = self.prior_rnn(z[:, None], state)
+        return _gaussian(self.prior_head(output[:, 0])), after
+
+    def _read(self, features: Tensor, mask: Tensor, generator: torch.Generator | None) -> Codes:
+        with full_precision(features):
+            static = self._static(features, mask)
+            f = static.sample(generator)
+            path = self._path(features, mask, f, generator)
+        return Codes(f, None, path.z, mask, static, path_posterior=path.posterior)
+
+    # decoding
+
+    def _logits(self, f: Tensor, z: Tensor) -> Tensor:
+        """Logits (B, T, C, H, W) from f, of a clip (B, S) or of each frame (B, T, S), and z (B, T, Z)."""
+        each = f if f.ndim == 3 else f[:, None].expand(-1, z.shape[1], -1)
+        logits: Tensor = self.decoder(torch.cat([z, each], -1))
+        return logits
+
+    def decode(self, codes: Codes) -> Tensor:
+        if codes.static is None or codes.path is None:
+            raise UserError("codes with a static part and a path", "codes without", "Encode clips, or generate codes, first.")
+        return self.pixels.mean(self._logits(codes.static, codes.path))
+
+    # abilities
+
+    def encode(self, clips: Clips, generator: torch.Generator | None = None) -> Codes:
+        """f and the path. The state of a frame that the mask lacks is what the dynamics say, or in between what the full posterior does."""
+        return self._read(self._features(clips), clips.mask, generator)
+
+    def generate(self, count: int, steps: int, generator: torch.Generator) -> Codes:
+        """f and the path from their priors, the path draw by draw. D7: from the dynamics; the report's code scores draws of N(0, I)."""
+        like = self.prior_head.bias
+        f = normal((count, self.config.static), generator, like)
+        with full_precision(like):
+            path = self._roll(torch.zeros(count, self.config.path).to(like), None, steps, generator)
+        return Codes(f, path=path, mask=torch.ones(path.shape[:2], dtype=torch.bool, device=path.device))
+
+    def predict(self, codes: Codes, steps: int, generator: torch.Generator | None = None) -> Codes:
+        """The same path, and after it the dynamics run freely: by the mean of each state, or by draws where there is a generator."""
+        if codes.path is None:
+            raise UserError("codes with a path", "codes without", "Encode clips first.")
+        path, more = codes.path, steps - codes.path.shape[1]
+        if more > 0:
+            with full_precision(path):
+                _, state = self.prior_rnn(_before(path))
+                path = torch.cat([path, self._roll(path[:, -1], state, more, generator)], 1)
+        mask = torch.ones(len(path), steps, dtype=torch.bool, device=path.device)
+        return replace(codes, path=path[:, :steps], mask=mask, path_posterior=None)
+
+    def _roll(self, z: Tensor, state: State | None, steps: int, generator: torch.Generator | None) -> Tensor:
+        """The `steps` states (B, steps, Z) after z."""
+        path = []
+        for _ in range(steps):
+            p, state = self._step(z, state)
+            z = p.sample(generator)
+            path.append(z)
+        return torch.stack(path, 1)
+
+    def impute(self, clips: Clips, generator: torch.Generator | None = None, past_only: bool = False) -> Tensor:
+        features = self._features(clips)
+        f, z = self._from_the_past(features, clips.mask, generator) if past_only else self._from_all(features, clips.mask, generator)
+        return torch.where(clips.mask[:, :, None, None, None], clips.frames, self.pixels.mean(self._logits(f, z)))
+
+    def _from_all(self, features: Tensor, mask: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        codes = self._read(features, mask, generator)
+        assert codes.static is not None
+        assert codes.path is not None
+        return codes.static[:, None].expand(-1, mask.shape[1], -1), codes.path
+
+    def _from_the_past(self, features: Tensor, mask: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """f (B, T, S) and z (B, T, Z) of missing frames, all of a gap as the frames before it have them. Of others they mean nothing."""
+        begins = ~mask & F.pad(mask[:, :-1], (1, 0), value=True)
+        frame = torch.arange(mask.shape[1], device=mask.device)
+        f = features.new_zeros(*mask.shape, self.config.static)
+        z = features.new_zeros(*mask.shape, self.config.path)
+        for t in begins.any(0).nonzero().flatten():
+            known = self._from_all(features, mask & (frame < t), generator)
+            gap = (begins[:, t, None] & (frame >= t))[..., None]
+            f, z = (torch.where(gap, new, old) for new, old in zip(known, (f, z), strict=True))
+        return f, z
+
+    # memory
+
+    def remember(self, codes: Codes) -> None:
+        """Keeps q(f | x) of the clips, and of their paths the posteriors of up to MEMORY_STEPS frames."""
+        if codes.static_posterior is None or codes.path_posterior is None:
+            raise UserError("codes of whole clips with their posteriors", "codes without")
+        static, path = codes.static_posterior, codes.path_posterior
+        clips, steps = path.mean.shape[:2]
+        pick = torch.linspace(0, clips - 1, MEMORY).round().long()
+        there = torch.ones(clips, steps, dtype=torch.bool) if codes.mask is None else codes.mask
+        self.identities.copy_(torch.stack([static.mean[pick], static.scale[pick]]))
+        self.movements.copy_(_fitted(torch.stack([path.mean[pick], path.scale[pick]]), MEMORY_STEPS))
+        self.lengths.copy_(until_last(there).sum(1).clamp(max=MEMORY_STEPS)[pick])
+
+    @property
+    def remembers(self) -> bool:
+        return bool(self.lengths.any())
+
+    def recombine(self, count: int, steps: int, generator: torch.Generator) -> Codes:
+        """f of one remembered clip and the path of another, drawn from their posteriors; beyond what is kept, the dynamics go on."""
+        if not self.remembers:
+            raise UserError("a model that remembers training clips", "one that does not", "Call remember first.")
+        who, how = (torch.randint(MEMORY, (count,), generator=generator, device=generator.device) for _ in range(2))
+        f = Gaussian(*self.identities[:, who]).sample(generator)
+        q = Gaussian(*_fitted(self.movements[:, how], steps))
+        told = torch.arange(steps, device=f.device) < self.lengths[how, None]
+        with full_precision(f):
+            path = self._follow(q, told, generator).z
+        return Codes(f, path=path, mask=torch.ones_like(told))
+
+
+def _gaussian(numbers: Tensor) -> Gaussian:
+    """Means and scales. D2, D3: as they come from a linear layer; the ports bend them, by a LeakyReLU or so that no mean passes -1."""
+    mean, scale = numbers.chunk(2, -1)
+    return Gaussian(mean, positive(scale))
+
+
+def _before(z: Tensor) -> Tensor:
+    """What the dynamics are fed on the way into each frame: z_0 = 0, z_1 ... z_{T-1}."""
+    return F.pad(z[:, :-1], (0, 0, 1, 0))
+
+
+def _stacked(each: list[Gaussian]) -> Gaussian:
+    return Gaussian(torch.stack([one.mean for one in each], 1), torch.stack([one.scale for one in each], 1))
+
+
+def _fitted(movements: Tensor, steps: int) -> Tensor:
+    """Cut, or filled up with zeros, to `steps` frames on the third axis."""
+    kept = movements[:, :, :steps]
+    return F.pad(kept, (0, 0, 0, steps - kept.shape[2]))
