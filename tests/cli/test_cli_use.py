@@ -4,7 +4,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
@@ -12,7 +12,8 @@ from PIL import Image
 
 from data.video_files import read, write_gif, write_sound
 from oracles.commands import Stillmotion
-from stillmotion.cli import use
+from stillmotion.cli import impute, use
+from stillmotion.cli.common import trained_in
 from stillmotion.data.decode import read_frames
 from stillmotion.data.fitting import FrameSpec
 
@@ -139,8 +140,15 @@ def test_every_kind_of_output(name: str, trained: Path, tmp_path: Path, stillmot
         assert len(np.concatenate(list(read_frames(Path(target), FrameSpec())))) == 3
 
 
+def test_commands_on_clips_share_the_options_that_choose_frames_and_the_way_they_are_written() -> None:
+    options = [get_type_hints(command, include_extras=True) for command in (use.reconstruct, use.swap, impute.impute, impute.predict)]
+    for name in ("run", "output", "start", "fps", "scale"):
+        assert all(hints[name] == options[0][name] for hints in options), name
+    assert all("frames" in hints for hints in options)
+
+
 def test_frames_are_read_as_they_were_for_training(trained: Path) -> None:
-    model, spec, steps = use._trained(trained)
+    model, spec, steps = trained_in(trained)
     assert (spec, steps) == (FrameSpec(size=16), 6)
     assert model.frame_shape == spec.frame_shape
 

@@ -7,7 +7,7 @@ import warnings
 
 import typer
 
-from stillmotion.cli import compare, data, doctor, evaluate, train, use
+from stillmotion.cli import compare, data, doctor, evaluate, impute, reproduce, train, use
 
 app = typer.Typer(
     name="stillmotion", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -16,8 +16,8 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(evaluate.judge, name="judge")
 for command in (
-    train.demo, train.train, train.resume, use.reconstruct, use.swap, use.generate, use.embed, evaluate.evaluate, compare.compare,
-    use.report, doctor.doctor,
+    train.demo, train.train, train.resume, use.reconstruct, use.swap, use.generate, impute.impute, impute.predict, use.embed,
+    evaluate.evaluate, compare.compare, reproduce.reproduce, use.report, doctor.doctor,
 ):  # fmt: skip
     app.command()(command)
 

@@ -28,8 +28,8 @@ FOR_FOLDERS = (
 FOR_MODELS = ("prior_scale", "decoder_input", "posterior", "likelihood")
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="A folder of videos, or a built-in set: pendula, digits, sprites, box, "
                                         "gravity, polygon, pong, torque.")]  # fmt: skip
-ModelName = Annotated[str | None, modelling("--model", help="vdsm, kvae, ... (default: kvae on box, gravity, polygon, pong and torque, "
-                                            "else vdsm).")]  # fmt: skip
+ModelName = Annotated[str | None, modelling("--model", help="vdsm, dsa, kvae, dmm, dvbf, ae_rnn, vae_rnn or srnn (default: kvae on balls "
+                                            "and torque, else vdsm).")]  # fmt: skip
 Output = Annotated[Path, typer.Option("--output", "-o", help="The run folder to make.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 FrameSize = Annotated[int, reading(help="Side of the square frames in pixels: a power of two.")]
@@ -49,7 +49,7 @@ Config = Annotated[Path | None, typer.Option(help="YAML with changes to the run:
 Released = Annotated[bool, modelling("--as-released", help="With the quirks of the authors' released code.")]
 PriorScale = Annotated[str | None, modelling(help="VDSM: variance or deviation, what 1/N_s is of the prior of the static code.")]
 DecoderInput = Annotated[str | None, modelling(help="VDSM: mixture or static, what the decoder sees beside the pose.")]
-Posterior = Annotated[str | None, modelling(help="VDSM: gaussian or iaf (inverse autoregressive flows).")]
+Posterior = Annotated[str | None, modelling(help="VDSM: gaussian or iaf; DSA: factorised or full; see the model's page for others.")]
 Likelihood = Annotated[str | None, modelling(help="bernoulli or gaussian pixels.")]
 Seed = Annotated[int, typer.Option(help="Seed of weights, batches and noise.")]
 Device = Annotated[str, computing(help="auto, cpu, cuda, cuda:1, ...")]
@@ -61,10 +61,10 @@ NoReport = Annotated[bool, typer.Option("--no-report", help="Do not write report
 
 
 def train(
-    context: typer.Context, source: Source, output: Output = Path("runs/run"), model: ModelName = None, frame_size: FrameSize = 64,
-    frames: Frames = 16, fit: Fit = "crop", stride: Stride = 1, fps: Fps = None, grey: Grey = False, pattern: Pattern = None,
-    labels_from: LabelsFrom = None, group_by: GroupBy = None, hold_out_tail: Tail = 0.0, hold_out_clip_per: ClipPer = None,
-    hold_out: Pairs = None, size: Size = "laptop", config: Config = None, as_released: Released = False, prior_scale: PriorScale = None,
+    context: typer.Context, source: Source, output: Output = Path("runs/run"), frame_size: FrameSize = 64, frames: Frames = 16,
+    fit: Fit = "crop", stride: Stride = 1, fps: Fps = None, grey: Grey = False, pattern: Pattern = None, labels_from: LabelsFrom = None,
+    group_by: GroupBy = None, hold_out_tail: Tail = 0.0, hold_out_clip_per: ClipPer = None, hold_out: Pairs = None, size: Size = "laptop",
+    config: Config = None, model: ModelName = None, as_released: Released = False, prior_scale: PriorScale = None,
     decoder_input: DecoderInput = None, posterior: Posterior = None, likelihood: Likelihood = None, seed: Seed = 0,
     device: Device = "auto", precision: Precision = "auto", on_nan: OnNan = "stop", data_root: DataRoot = None, print_: Print = False,
     no_report: NoReport = False,

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from stillmotion.core.abilities import Model
-    from stillmotion.core.clips import Clips
-    from stillmotion.data.fitting import FrameSpec
+from stillmotion.cli.common import Fps, Output, Run, Scale, Start, open_clips, trained_in, write_rows
 
 Clip = Annotated[list[Path], typer.Argument(
     metavar="CLIP...", help="Video files, folders of pictures, npy/npz arrays; with --poses, single pictures too.")]  # fmt: skip
-Run = Annotated[Path, typer.Option("--run", "-r", help="A run folder or a model folder.")]
-# a text: a path would lose the slash that makes it a folder
-Output = Annotated[str, typer.Option("--output", "-o", help="What to write: .gif, .mp4, .webm, .png (a film strip), or a new folder/.")]
-Fps = Annotated[float, typer.Option(help="Frames per second of what is written.")]
-Scale = Annotated[int, typer.Option(help="Each pixel becomes a square of this many.")]
 Poses = Annotated[bool, typer.Option("--poses", help="Read the pose of each frame off it alone; a single frame suffices.")]
-Start = Annotated[int, typer.Option(help="First frame to use of each clip, from 0.")]
 Frames = Annotated[int | None, typer.Option(help="Frames to use of each clip (default: to the end of the shortest).")]
 
 
@@ -32,12 +23,12 @@ def reconstruct(clips: Clip, run: Run, output: Output = "reconstructed.gif", pos
     from stillmotion.tasks.clips import codes_of
     from stillmotion.tasks.codes import decode
 
-    trained, real = _open(run, clips, start, frames, poses)
+    trained, real = open_clips(run, clips, start, frames, least=1 if poses else 2)
     decoded = [decode(trained.model, codes)[0] for codes in codes_of(trained.model, real, trained.steps, poses=poses)]
     steps = min(clip.shape[0] for clip in decoded)
     rows = [[clip.frames[0, :steps] for clip in real], [clip[:steps] for clip in decoded]]
     error = torch.cat([(a - b).square().flatten() for a, b in zip(*rows, strict=True)]).mean()
-    _write(rows, output, fps, scale)
+    write_rows(rows, output, fps, scale)
     typer.echo(f"{output}  ({steps} frames, PSNR {-10 * float(error.log10()):.1f} dB)")
 
 
@@ -53,7 +44,7 @@ def swap(clips: Clip, run: Run, output: Output = "swapped.gif", grid: Annotated[
 
     if len(clips) < 2 or (len(clips) > 2 and not grid):
         raise UserError("two clips, or --grid with two or more", f"{len(clips)}")
-    trained, real = _open(run, clips, start, frames, poses)
+    trained, real = open_clips(run, clips, start, frames, least=1 if poses else 2)
     swapped = swap_grid(trained.model, codes_of(trained.model, real, trained.steps, poses=poses))
     steps = swapped.shape[2]
     originals = [clip.frames[0, :steps] for clip in real]
@@ -62,7 +53,7 @@ def swap(clips: Clip, run: Run, output: Output = "swapped.gif", grid: Annotated[
         rows = [[blank, *originals], *([clip, *row] for clip, row in zip(originals, swapped, strict=True))]
     else:
         rows = [originals, [swapped[0, 1], swapped[1, 0]]]
-    _write(rows, output, fps, scale)
+    write_rows(rows, output, fps, scale)
     typer.echo(output if grid else f"{output}  (above: A and B; below: A's movement on B, B's movement on A)")
 
 
@@ -79,7 +70,7 @@ def generate(run: Run, output: Output = "generated.gif", count: Annotated[int, t
     width = min(count, 4)
     rows = [drawn[k : k + width] for k in range(0, count, width)]
     rows[-1] += [drawn[0] * 0] * (width - len(rows[-1]))
-    _write(rows, output, fps, scale)
+    write_rows(rows, output, fps, scale)
     typer.echo(output)
 
 
@@ -91,7 +82,7 @@ def embed(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folde
     from stillmotion.tasks.embed import embed as codes_of
     from stillmotion.tasks.embed import write_table
 
-    trained = _trained(run)
+    trained = trained_in(run)
     windows, notes = open_windows(folder, trained.spec, steps=trained.steps, cache=cache)
     table = codes_of(trained.model, windows)
     write_table(table, output)
@@ -100,42 +91,11 @@ def embed(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folde
     typer.echo(f"{output}  ({len(windows)} windows of {len(set(table['file'].tolist()))} clips)")
 
 
-def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
-    """Write report.html into a run folder: one page with everything in it."""
+def report(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of a run or of a reproduction.")]) -> None:
+    """Write report.html into the folder of a run or of a reproduction: one page with everything in it."""
+    from stillmotion.metrics.exhibits import PAGE_FILE
+    from stillmotion.report.exhibits import write_exhibits
     from stillmotion.report.page import write_report
 
-    typer.echo(str(write_report(run)))
-
-
-class Trained(NamedTuple):
-    """A model, how frames are read for it, and how many it was trained on at a time."""
-
-    model: Model
-    spec: FrameSpec
-    steps: int
-
-
-def _open(run: Path, paths: list[Path], start: int, frames: int | None, poses: bool) -> tuple[Trained, list[Clips]]:
-    from stillmotion.data.videos import read_clip
-
-    trained = _trained(run)
-    return trained, [read_clip(path, trained.spec, frames, start, least=1 if poses else 2) for path in paths]
-
-
-def _trained(run: Path) -> Trained:
-    from stillmotion.core.errors import FileRefused
-    from stillmotion.data.fitting import FrameSpec
-    from stillmotion.models.files import load
-
-    model, facts = load(run)
-    try:
-        return Trained(model, FrameSpec(**facts["frames"]), int(facts["steps"]))
-    except (KeyError, TypeError) as error:
-        remedy = "Save it with files.save(model, folder, frames={'size': 64}, steps=16)."
-        raise FileRefused("a model with the facts frames and steps beside it", f"{run}, which holds {facts}", remedy) from error
-
-
-def _write(rows: list[list[Any]], output: str, fps: float, scale: int) -> None:
-    from stillmotion.data.write import tile, write_video
-
-    write_video(tile(rows), output, fps, scale)
+    write = write_exhibits if (folder / PAGE_FILE).is_file() else write_report
+    typer.echo(str(write(folder)))
