@@ -53,7 +53,7 @@ def test_without_sheets_there_are_no_real_clips(tmp_path: Path) -> None:
 
 
 def test_every_measure_can_be_taken(bench: Timed) -> None:
-    assert [name for name, one in MEASURES.items() if one.lacking(bench)] == ["imputation"], "a VDSM does not impute"
+    assert not [name for name, one in MEASURES.items() if one.lacking(bench)]
 
 
 def test_what_is_decoded_is_counted(bench: Timed) -> None:

@@ -25,21 +25,20 @@ def test_every_run_can_be_built(name: str, size: str) -> None:
 
 def test_the_published_run_has_80_epochs_of_5000_clips_and_a_rate_of_0_007_that_falls_by_0_85_every_20() -> None:
     run = world("box", "paper")
-    assert [stage.steps for stage in run.stages] == [1560, 70 * 156]
+    assert [stage.steps for stage in run.stages] == [2 * 156, 78 * 156]
     assert run.data.options == {}
-    assert run.model.options == {}
+    assert run.model.options == {"width": 16}
     last = run.stages[-1]
     assert last.decay is not None
-    assert last.decay(1.0) == pytest.approx(0.85**3.5)
+    assert last.decay(1.0) == pytest.approx(0.85**3.9)
     assert last.learning_rate == 0.007
 
 
 @pytest.mark.parametrize("name", ["box", "torque"])
 def test_a_tiny_run_goes_through_to_its_model_and_figures(tmp_path: Path, name: str) -> None:
     run = world(name, "quick")
-    changes = {
-        "data": {"clips": 32, "validation": 8, "test": 8}, "model": {"width": 4}, "stages": {"systems": {"steps": 1}, "all": {"steps": 2}},
-    }
+    stages = {stage.name: {"steps": 1} for stage in run.stages}
+    changes = {"data": {"clips": 32, "validation": 8, "test": 8}, "model": {"width": 4}, "stages": stages}
     folder = start(override(run, changes), tmp_path / "run", command="test", show=False)
     assert (folder / "model" / "model.safetensors").is_file()
     assert (folder / "results.json").is_file()

@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,11 +24,21 @@ from stillmotion.recipes.bias_world import COORDINATES, FRAMES, Posterior, Scale
 HIDDEN, LEARNING_RATE, STEPS, PASSES = 8, 0.01, 1000, 1000
 PATH = FRAMES * COORDINATES
 Parameters = dict[str, Tensor]
+Bound = Callable[["Heads"], Tensor]
+"""From what encoders say to the mean bound of each world, (E,)."""
+
+
+class Heads(NamedTuple):
+    """Means and logarithms of variances, side by side: of f (E, N, 4) and of the path given f = 0 (E, N, 12); what f adds, (E, 2, 12)."""
+
+    static: Tensor
+    path: Tensor
+    of_static: Tensor | None
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """The bound of each world, (E,): a mean over its sequences and over Monte-Carlo passes, and its standard error over the passes."""
+    """The bound of each world, (D, G): a mean over its sequences and over Monte-Carlo passes, and its standard error over the passes."""
 
     elbo: Tensor
     error: Tensor
@@ -35,71 +47,99 @@ class Fitted:
 def fit(
     posterior: Posterior, x: Tensor, worlds: Scales, generator: torch.Generator, steps: int = STEPS, passes: int = PASSES
 ) -> Fitted:
-    """Encoders fitted to x (E, N, T, 2), one for each of the worlds (E,), in float32.
+    """Encoders fitted to D data sets x (D, N, T, 2), for each under G worlds (D, G), in float32.
 
-    Each step takes all sequences and one draw of the latents. Raises UserError for the exact posterior, which is not fitted.
+    Each step takes all sequences. Raises UserError for the exact posterior, which is not fitted.
     """
     if posterior not in LAYERS:
         raise UserError(f"one of {', '.join(LAYERS)}", repr(posterior))
-    x, worlds = x.float(), Scales(worlds.f.float(), worlds.z.float(), worlds.x.float())
-    parameters = begin(posterior, len(x), generator)
+    shape = worlds.f.shape
+    flat = Scales(*(value.float().flatten() for value in (worlds.f, worlds.z, worlds.x)))
+    x = x.float()[:, None].expand(*shape, *x.shape[1:]).flatten(0, 1)
+    bound = partial(_bound, x=x, worlds=flat, data_sets=shape[0], generator=generator)
+    parameters = _descend(posterior, bound, begin(posterior, len(x), generator), x, steps)
+    elbo, error = evaluate(bound, read(posterior, parameters, x), passes)
+    return Fitted(elbo.view(shape), error.view(shape))
+
+
+def _descend(posterior: Posterior, bound: Bound, parameters: Parameters, x: Tensor, steps: int) -> Parameters:
+    """Adam; the mean of the parameters over the last fifth of the steps, because at this constant rate they never come to rest."""
     adam = torch.optim.Adam(list(parameters.values()), LEARNING_RATE)
-    for _ in range(steps):
-        bound = one_draw(posterior, parameters, read(parameters, x), x, worlds, generator)
+    last = max(1, steps // 5)
+    sums = {name: torch.zeros_like(value) for name, value in parameters.items()}
+    for step in range(steps):
         adam.zero_grad()
-        (-bound.mean(1).sum()).backward()  # type: ignore[no-untyped-call]
+        (-bound(read(posterior, parameters, x)).sum()).backward()  # type: ignore[no-untyped-call]
         adam.step()
-    return evaluate(posterior, parameters, x, worlds, generator, passes)
+        if step >= steps - last:
+            for name, value in parameters.items():
+                sums[name] += value.detach() / last
+    return sums
 
 
 @torch.no_grad()
-def evaluate(
-    posterior: Posterior, parameters: Parameters, x: Tensor, worlds: Scales, generator: torch.Generator, passes: int
-) -> Fitted:
-    """The bound under fixed encoders, from `passes` draws of the latents of all sequences."""
-    features = read(parameters, x)
-    bounds = torch.stack([one_draw(posterior, parameters, features, x, worlds, generator).mean(1) for _ in range(passes)]).double()
-    return Fitted(bounds.mean(0), bounds.std(0) / math.sqrt(passes))
+def evaluate(bound: Bound, heads: Heads, passes: int) -> tuple[Tensor, Tensor]:
+    """The bounds (E,) under fixed encoders as means over `passes` draws, and their standard errors."""
+    bounds = torch.stack([bound(heads) for _ in range(passes)]).double()
+    return bounds.mean(0), bounds.std(0) / math.sqrt(passes)
+
+
+def _bound(heads: Heads, x: Tensor, worlds: Scales, data_sets: int, generator: torch.Generator) -> Tensor:
+    """Mean bound of each world, (E,), from a draw and its mirror image, which leaves hardly any noise in the gradient of the means of q.
+
+    All worlds of a data set see the same noise, so that it lifts their curve as a whole and hardly moves its peak.
+    """
+    noise = normal((data_sets, 1, x.shape[1], COORDINATES + PATH), generator, x)
+    noise = noise.expand(-1, len(x) // data_sets, -1, -1).flatten(0, 1)
+    return (one_draw(heads, x, worlds, noise) + one_draw(heads, x, worlds, -noise)) / 2
 
 
 def begin(posterior: Posterior, count: int, generator: torch.Generator) -> Parameters:
-    """Layers of `count` encoders: weights (count, inputs, outputs) and biases, uniform within 1 / sqrt(inputs) as is usual."""
+    """Layers of `count` encoders: weights (count, inputs, outputs) and biases, uniform within 1 / sqrt(inputs) as is usual.
+
+    Recurrent networks have 1 / sqrt(units) in all layers.
+    """
     made: Parameters = {}
     for name, (inputs, outputs) in LAYERS[posterior].items():
-        for part, rows in (("weight", inputs), ("bias", 1)):
+        for part, rows in (("weight", inputs),) if name in WITHOUT_BIAS else (("weight", inputs), ("bias", 1)):
             noise = uniform((count, rows, outputs), generator, torch.empty(0))
-            made[f"{name}.{part}"] = ((2 * noise - 1) / math.sqrt(inputs)).requires_grad_()
+            made[f"{name}.{part}"] = ((2 * noise - 1) / math.sqrt(HIDDEN if name == "input" else inputs)).requires_grad_()
     return made
 
 
-def read(parameters: Parameters, x: Tensor) -> Tensor:
-    """Last states of the recurrent network, (E, N, 8)."""
+def read(posterior: Posterior, parameters: Parameters, x: Tensor) -> Heads:
+    """What the encoders say of sequences (E, N, T, 2)."""
     state = x.new_zeros(*x.shape[:2], HIDDEN)
-    for frame in x.unbind(2):
-        state = _linear(parameters, "state", torch.cat([frame, state], -1))
-    return state
+    for inputs in _linear(parameters, "input", x.flatten(1, 2)).view(*x.shape[:3], -1).unbind(2):
+        state = torch.baddbmm(inputs, state, parameters["state.weight"])
+    static = _linear(parameters, "static", state)
+    if posterior != "dsa":
+        return Heads(static, _linear(parameters, "path", state), parameters.get("of_static.weight"))
+    frames = _linear(parameters, "path", _linear(parameters, "frame", x.flatten(1, 2)).relu())
+    mean, log_variance = frames.view(*x.shape[:3], -1).chunk(2, -1)
+    return Heads(static, torch.cat([mean.flatten(2), log_variance.flatten(2)], -1), None)
 
 
-def one_draw(
-    posterior: Posterior, parameters: Parameters, features: Tensor, x: Tensor, worlds: Scales, generator: torch.Generator
-) -> Tensor:
-    """The bound of each sequence (E, N) from one draw of its latents; the entropy of q is exact given the draw of f."""
-    mean, log_variance = _linear(parameters, "static", features).chunk(2, -1)
-    noise = normal((*x.shape[:2], COORDINATES + PATH), generator, x)
+def one_draw(heads: Heads, x: Tensor, worlds: Scales, noise: Tensor) -> Tensor:
+    """The mean bound of each world (E,) from one draw of its latents by noise (E, N, 8); the entropy of q is exact given f."""
+    mean, log_variance = heads.static.chunk(2, -1)
     f = mean + (0.5 * log_variance).exp() * noise[..., :COORDINATES]
-    path_mean, path_log_variance = PATHS[posterior](parameters, features, f, x).chunk(2, -1)
-    z = path_mean + (0.5 * path_log_variance).exp() * noise[..., COORDINATES:].view_as(path_mean)
-    entropies = 0.5 * (log_variance.sum(-1) + path_log_variance.flatten(2).sum(-1) + (COORDINATES + PATH) * (1 + math.log(2 * math.pi)))
-    return log_joint(worlds, f, z.reshape_as(x), x) + entropies
+    path = heads.path if heads.of_static is None else torch.baddbmm(heads.path, f, heads.of_static)
+    path_mean, path_log_variance = path.chunk(2, -1)
+    z = path_mean + (0.5 * path_log_variance).exp() * noise[..., COORDINATES:]
+    log_variances = (log_variance.sum((1, 2)) + path_log_variance.sum((1, 2))) / x.shape[1]
+    entropy = 0.5 * (log_variances + (COORDINATES + PATH) * (1 + math.log(2 * math.pi)))
+    return log_joint(worlds, f, z.view_as(x), x) + entropy
 
 
 def log_joint(worlds: Scales, f: Tensor, z: Tensor, x: Tensor) -> Tensor:
-    """log p(f, z, x), (E, N), of f (E, N, 2), z and x (E, N, T, 2)."""
-    steps = torch.cat([z[:, :, :1], z[:, :, 1:] - z[:, :, :-1]], 2)
+    """log p(f, z, x), mean over sequences, (E,), of f (E, N, 2), z and x (E, N, T, 2)."""
     total = x.new_zeros(())
-    for apart, scale in ((f, worlds.f), (steps, worlds.z), (x - z - f[:, :, None], worlds.x)):
-        squares, count = apart.square().flatten(2), apart.shape[2:].numel()
-        total = total - 0.5 * squares.sum(-1) / scale.square()[:, None] - count * (scale.log() + 0.5 * math.log(2 * math.pi))[:, None]
+    rest = x - z - f[:, :, None]
+    for parts, scale in (((f,), worlds.f), ((z[:, :, 0], z[:, :, 1:] - z[:, :, :-1]), worlds.z), ((rest,), worlds.x)):
+        squares = torch.stack([part.square().flatten(1).sum(1) for part in parts]).sum(0) / x.shape[1]
+        count = sum(part.shape[2:].numel() for part in parts)
+        total = total - 0.5 * squares / scale.square() - count * (scale.log() + 0.5 * math.log(2 * math.pi))
     return total
 
 
@@ -107,28 +147,11 @@ def _linear(parameters: Parameters, name: str, inputs: Tensor) -> Tensor:
     return torch.baddbmm(parameters[f"{name}.bias"], inputs, parameters[f"{name}.weight"])
 
 
-def _each_frame(parameters: Parameters, features: Tensor, f: Tensor, x: Tensor) -> Tensor:
-    hidden = _linear(parameters, "frame", x.flatten(1, 2)).relu()
-    return _linear(parameters, "path", hidden).view(*x.shape[:3], 2 * COORDINATES)
-
-
-def _all_frames(parameters: Parameters, features: Tensor, f: Tensor, x: Tensor) -> Tensor:
-    return _linear(parameters, "path", features)
-
-
-def _all_frames_and_f(parameters: Parameters, features: Tensor, f: Tensor, x: Tensor) -> Tensor:
-    return _linear(parameters, "path", torch.cat([features, f], -1))
-
-
-_READER = {"state": (COORDINATES + HIDDEN, HIDDEN), "static": (HIDDEN, 2 * COORDINATES)}
+_READER = {"input": (COORDINATES, HIDDEN), "state": (HIDDEN, HIDDEN), "static": (HIDDEN, 2 * COORDINATES)}
 LAYERS: dict[str, dict[str, tuple[int, int]]] = {
     "dsa": {**_READER, "frame": (COORDINATES, HIDDEN), "path": (HIDDEN, 2 * COORDINATES)},
     "factorised": {**_READER, "path": (HIDDEN, 2 * PATH)},
-    "full": {**_READER, "path": (HIDDEN + COORDINATES, 2 * PATH)},
+    "full": {**_READER, "path": (HIDDEN, 2 * PATH), "of_static": (COORDINATES, 2 * PATH)},
 }
 """Inputs and outputs of each layer."""
-
-PATHS: dict[str, Callable[[Parameters, Tensor, Tensor, Tensor], Tensor]] = {
-    "dsa": _each_frame, "factorised": _all_frames, "full": _all_frames_and_f,
-}  # fmt: skip
-"""Means and logarithms of the variances of the path from (parameters, features, f, x)."""
+WITHOUT_BIAS = ("state", "of_static")

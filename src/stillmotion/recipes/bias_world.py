@@ -20,6 +20,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from stillmotion.core.errors import UserError
 from stillmotion.core.random import normal
@@ -72,7 +73,7 @@ def moments(x: Tensor) -> Tensor:
 
 def population(world: Scales) -> Tensor:
     """The moments of infinitely many sequences of one setting, (7, 7)."""
-    return torch.block_diag(torch.ones(1, 1, dtype=torch.float64), *[covariance(world)] * COORDINATES)
+    return F.pad(_for_both(covariance(world)), (1, 0, 1, 0)) + F.pad(torch.ones(1, 1, dtype=torch.float64), (0, 6, 0, 6))
 
 
 def covariance(world: Scales) -> Tensor:
@@ -83,8 +84,7 @@ def covariance(world: Scales) -> Tensor:
 def log_likelihood(seen: Tensor, world: Scales) -> Tensor:
     """Mean of log p(x), from the moments of x."""
     spread = covariance(world)
-    own = seen[..., None, 1:, 1:].unflatten(-1, (COORDINATES, FRAMES)).unflatten(-3, (COORDINATES, FRAMES))
-    within = own.diagonal(dim1=-4, dim2=-2).sum(-1)
+    within = torch.stack([seen[..., None, k : k + FRAMES, k : k + FRAMES] for k in range(1, 1 + COORDINATES * FRAMES, FRAMES)]).sum(0)
     return -0.5 * (_trace(torch.linalg.inv(spread), within) + COORDINATES * (FRAMES * math.log(2 * math.pi) + torch.logdet(spread)))
 
 
@@ -116,14 +116,16 @@ def precision(world: Scales) -> Tensor:
     """L, of (f, z_1 ... z_T) given x, (*, T + 1, T + 1)."""
     steps = torch.eye(FRAMES, dtype=torch.float64) - torch.diag(torch.ones(FRAMES - 1, dtype=torch.float64), -1)
     prior = steps.mT @ steps / world.z.square()[..., None, None]
-    prior = torch.nn.functional.pad(prior, (1, 0, 1, 0))
+    prior = F.pad(prior, (1, 0, 1, 0))
     prior[..., 0, 0] = world.f.square().reciprocal()
-    return prior + _EMISSION.mT @ _EMISSION / world.x.square()[..., None, None]
+    emission: Tensor = _EMISSION.mT @ _EMISSION / world.x.square()[..., None, None]
+    return prior + emission
 
 
 def gain(world: Scales) -> Tensor:
     """K, the mean of (f, z_1 ... z_T) given x, (*, T + 1, T)."""
-    return torch.linalg.solve(precision(world), _EMISSION.mT / world.x.square()[..., None, None])
+    mean: Tensor = torch.linalg.solve(precision(world), _EMISSION.mT / world.x.square()[..., None, None])
+    return mean
 
 
 def amortised_gap(L: Tensor, K: Tensor, means: Tensor, seen: Tensor, free: int) -> Tensor:
@@ -133,12 +135,13 @@ def amortised_gap(L: Tensor, K: Tensor, means: Tensor, seen: Tensor, free: int) 
     """
     own, shared = _variances(L)[..., :free], _variances(L)[..., free:]
     widths = own.log().sum(-1) + shared.shape[-1] * shared.mean(-1).log() - torch.logdet(L)
-    L, K = _for_both(L), torch.nn.functional.pad(_for_both(K), (1, 0))
+    L, K = _for_both(L), F.pad(_for_both(K), (1, 0))
     inner = torch.einsum("gij,pjk->gpik", L, means)
     aimed = torch.einsum("gpik,...kl,gil->...gp", inner, seen, K)
     gram = torch.einsum("gpik,...kl,qil->...gpq", inner, seen, means)
     reached = (aimed * torch.linalg.solve(gram, aimed[..., None])[..., 0]).sum(-1)
-    return COORDINATES * 0.5 * widths + 0.5 * (_trace(L, K @ seen[..., None, :, :] @ K.mT) - reached)
+    missed: Tensor = _trace(L, K @ seen[..., None, :, :] @ K.mT) - reached
+    return COORDINATES * 0.5 * widths + 0.5 * missed
 
 
 def own_frame_means(free: int) -> Tensor:
@@ -160,19 +163,25 @@ def own_frame_means(free: int) -> Tensor:
     return torch.stack(found)
 
 
-def kalman_gap(share: float, seen: Tensor, world: Scales) -> Tensor:
-    """The gap of a Kalman VAE with codes a_t ~ N(f + z_t, (1 - share) s_x^2), x_t ~ N(a_t, share s_x^2) and the best linear q(a_t | x_t).
+def kalman_codes(share: float, world: Scales) -> tuple[Tensor, Tensor]:
+    """L and K, both (*, T, T): codes a_t ~ N(f + z_t, (1 - share) s_x^2) behind x_t ~ N(a_t, share s_x^2) are N(K x, L^-1) given x.
 
-    Its states are integrated out exactly, and x has the distribution of this world for every share. Raises UserError where the share is
-    not between 0 and 1.
+    Raises UserError where the share is not between 0 and 1.
     """
     if not 0 < share < 1:
         raise UserError("a share of the noise between 0 and 1", str(share))
     pixels = share * world.x.square()
     codes = _codes_covariance(world) + _diagonal((1 - share) * world.x.square(), FRAMES)
     L = torch.linalg.inv(codes) + _diagonal(pixels.reciprocal(), FRAMES)
-    K = torch.linalg.inv(L) / pixels[..., None, None]
-    return amortised_gap(L, K, _KALMAN_MEANS, seen, free=0)
+    return L, torch.linalg.inv(L) / pixels[..., None, None]
+
+
+def kalman_gap(share: float, seen: Tensor, world: Scales) -> Tensor:
+    """The gap of a Kalman VAE with these codes and the best linear q(a_t | x_t), one for all frames.
+
+    Its states are integrated out exactly, and x has the distribution of this world for every share.
+    """
+    return amortised_gap(*kalman_codes(share, world), _KALMAN_MEANS, seen, free=0)
 
 
 def peak(grid: Tensor, values: Tensor) -> Tensor:

@@ -106,12 +106,13 @@ def entries(found: Figures, run: Run, protocol: str) -> dict[str, Entry]:
     rows = published(protocol, data_of(run.data.name, run.data.options))
     papers = [row.figures for row in rows if row.method.lower() == run.model.name]
     return {
-        name: _entry(figure) | {"paper": next((paper[name] for paper in papers if name in paper), None), "protocol": protocol}
+        name: entry(figure) | {"paper": next((paper[name] for paper in papers if name in paper), None), "protocol": protocol}
         for name, figure in found.items()
     }
 
 
-def _entry(figure: Figure) -> Entry:
+def entry(figure: Figure) -> Entry:
+    """A figure as it is written, rounded: {"value", "low", "high", "clips"}."""
     rounded = {name: round(value, 5) for name, value in asdict(figure).items() if name != "clips"}
     return {**rounded, "clips": figure.clips}
 

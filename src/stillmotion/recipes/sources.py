@@ -16,7 +16,10 @@ MADE = ("pendula", "box", "gravity", "polygon", "pong", "torque")
 """Data sets that are computed: nothing of them lies in a folder."""
 USUAL = {"box": "kvae", "gravity": "kvae", "polygon": "kvae", "pong": "kvae", "torque": "kvae"}
 """The model of a data set, where it is not VDSM."""
-RECIPES = {"vdsm": "stillmotion.recipes.vdsm:of", "kvae": "stillmotion.recipes.kvae:of"}
+RECIPES = {
+    "vdsm": "stillmotion.recipes.vdsm:of", "dsa": "stillmotion.recipes.dsa:of", "kvae": "stillmotion.recipes.kvae:of",
+    **{name: f"stillmotion.recipes.kvae_baselines:{name}" for name in ("dmm", "dvbf", "ae_rnn", "vae_rnn", "srnn")},
+}  # fmt: skip
 """Model -> the function (data, size, seed, group_by) that makes its run, or raises UserError for data that it has no settings for."""
 
 

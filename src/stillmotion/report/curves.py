@@ -214,7 +214,7 @@ def _steps(low: float, high: float, count: int) -> list[float]:
 def _decades(low: float, high: float) -> list[float]:
     """Powers of ten between low and high; with 2 and 5 times them where there are few."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    factors = (1, 2, 5) if len(powers) < 3 else (1, 3) if len(powers) < 4 else (1,)
-    values = [factor * 10.0**power for power in powers for factor in factors]
-    every = math.ceil(len(values) / 8)
-    return [value for value in values[::every] if low <= value <= high]
+    decades = math.log10(high / low)
+    factors = (1, 2, 5) if decades < 2 else (1, 3) if decades < 3 else (1,)
+    values = [factor * 10.0**power for power in powers for factor in factors if low <= factor * 10.0**power <= high]
+    return values[:: math.ceil(len(values) / 8) or 1]

@@ -65,15 +65,17 @@ def write_animations(folder: Path) -> list[Path]:
 
 
 def show_figures(folder: Path) -> None:
-    """Prints the figures of results.json with their 95 % intervals. Raises FileRefused where there are none."""
+    """Prints the figures of results.json with their 95 % intervals, and the published ones. Raises FileRefused where there are none."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("figure", "value", "95 % interval", "clips", box=None, pad_edge=False, header_style="bold")
+    lines = figures.lines(read_results(folder)["figures"])
+    theirs = ["published"] if any(line.paper for line in lines) else []
+    table = Table("figure", "value", "95 % interval", "clips", *theirs, box=None, pad_edge=False, header_style="bold")
     for column in table.columns[1:]:
         column.justify = "right"
-    for line in figures.lines(read_results(folder)["figures"]):
-        table.add_row(line.name, line.value, line.interval, line.clips)
+    for line in lines:
+        table.add_row(line.name, line.value, line.interval, line.clips, *([line.paper] if theirs else []))
     Console().print(table)
 
 

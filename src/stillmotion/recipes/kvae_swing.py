@@ -1,0 +1,72 @@
+"""Table 1 of the Kalman VAE paper as a reproduction: a pendulum that is pushed, told by four models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+
+from stillmotion.core.abilities import Model
+from stillmotion.data.base import ClipSet, Splits
+from stillmotion.metrics.exhibits import Page
+from stillmotion.metrics.figure import Figure
+from stillmotion.models.kvae import KVAE
+from stillmotion.recipes.kvae_baselines import baseline, pendulum
+from stillmotion.recipes.kvae_bounds import Bounded, bound_figures, bound_tables, bound_terms, pixel_scale
+from stillmotion.recipes.kvae_readout import codes_of, r2_figures, r2_paper, r2_table, residuals, states_of, targets_of
+from stillmotion.recipes.lab import Lab, load
+from stillmotion.recipes.reproduce import Reproduced, measured_once
+from stillmotion.training.settings import Run
+
+MODELS: dict[str, tuple[str, Callable[..., Run]]] = {
+    "kvae": ("KVAE, convolutions", partial(pendulum, "conv")),
+    "kvae_dense": ("KVAE, perceptron", partial(pendulum, "dense")),
+    "dvbf": ("DVBF", partial(baseline, "dvbf", "torque")),
+    "dmm": ("DMM", partial(baseline, "dmm", "torque")),
+}
+"""Key in the names of figures -> label, and its run for a size and a seed."""
+SUMMARY = "Bounds on the log-likelihood of a pendulum under random torque, and what can be read from the states."
+
+
+def swing(lab: Lab) -> Reproduced:
+    """The bounds in their parts beside the published ones, and R2 of angle and velocity."""
+    data = lab.data(pendulum("conv", lab.size))
+    folders = {key: [lab.train(f"torque_{key}_{seed}", run(lab.size, seed=seed)) for seed in range(lab.plan.seeds)]
+               for key, (_, run) in MODELS.items()}  # fmt: skip
+    bounded = [_bounded(key, folders[key], data.test) for key in MODELS]
+    figures, paper = bound_figures(bounded, data.test.steps)
+    tables = bound_tables(bounded, data.test.steps, math.prod(data.test.frame_shape))
+    labels, known = _readouts(folders, data)
+    paper |= {name: value for key in labels for name, value in r2_paper(key).items()}
+    page = Page("Kalman VAE: a pendulum", SUMMARY, (*tables, r2_table(labels, known), lab.runs_table("runs")))
+    return Reproduced(page, figures | known, paper)
+
+
+def _bounded(key: str, folders: list[Path], clips: ClipSet) -> Bounded:
+    terms = tuple(
+        measured_once(folder, f"parts of the bound of {len(clips)} clips", lambda at=folder: bound_terms(load(at), clips))  # type: ignore[misc]
+        for folder in folders
+    )
+    return Bounded(key, MODELS[key][0], terms, tuple(pixel_scale(load(folder)) for folder in folders))
+
+
+def _readouts(folders: dict[str, list[Path]], data: Splits) -> tuple[dict[str, str], dict[str, Figure]]:
+    """Labels and R2 of the states of every model, and of the codes of the Kalman VAE."""
+    labels = {key: f"{label}, states" for key, (label, _) in MODELS.items()}
+    figures = dict[str, Figure]()
+    for key, runs in folders.items():
+        figures |= r2_figures(key, [_left(states_of, load(run), data) for run in runs], targets_of(data.test))
+    codes = [_left(_codes, load(run), data) for run in folders["kvae"]]
+    return labels | {"kvae_code": "KVAE, convolutions, codes"}, figures | r2_figures("kvae_code", codes, targets_of(data.test))
+
+
+def _codes(model: Model, clips: ClipSet) -> Tensor:
+    assert isinstance(model, KVAE)
+    return codes_of(model, clips)
+
+
+def _left(read: Callable[[Model, ClipSet], Tensor], model: Model, data: Splits) -> Tensor:
+    return residuals(read(model, data.train), targets_of(data.train), read(model, data.test), targets_of(data.test))

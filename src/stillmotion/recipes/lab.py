@@ -1,0 +1,61 @@
+"""What reproductions share: trained runs by name, and the data they were trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stillmotion.core.abilities import Model
+from stillmotion.data.base import Splits
+from stillmotion.metrics.exhibits import Table
+from stillmotion.metrics.results import read_results
+from stillmotion.models import files
+from stillmotion.recipes.override import override
+from stillmotion.recipes.reproduce import Plan, train_once
+from stillmotion.training.runs import load_data
+from stillmotion.training.settings import Run
+
+
+@dataclass
+class Lab:
+    """A folder and a plan. few: options of the data in a quick reproduction. trained: the runs so far, name -> run folder."""
+
+    folder: Path
+    plan: Plan
+    few: Mapping[str, Any] = field(default_factory=dict)
+    trained: dict[str, Path] = field(default_factory=dict)
+    _data: dict[str, Splits] = field(default_factory=dict)
+
+    @property
+    def size(self) -> str:
+        """Of the runs."""
+        return "quick" if self.plan.quick else self.plan.size
+
+    def train(self, name: str, run: Run) -> Path:
+        """The folder of the finished run, trained where it is not there yet."""
+        self.trained[name] = train_once(self._held(run), self.folder / "runs" / name, self.plan)
+        return self.trained[name]
+
+    def data(self, run: Run) -> Splits:
+        """The data of a run, as it is trained here."""
+        part = self._held(run).data
+        key = repr(part)
+        if key not in self._data:
+            self._data[key] = load_data(self._held(run), show=False)
+        return self._data[key]
+
+    def _held(self, run: Run) -> Run:
+        return override(run, {"data": dict(self.few)}) if self.plan.quick else run
+
+    def runs_table(self, name: str) -> Table:
+        """What was trained, and how long it took."""
+        rows = tuple((run, round(float(read_results(folder)["minutes"]), 2)) for run, folder in self.trained.items())
+        note = "Minutes of training alone, on the machine that results.json tells of."
+        return Table(name, "What was trained", ("run", "minutes"), rows, note)
+
+
+def load(folder: Path) -> Model:
+    """The trained model of a run folder, on the CPU."""
+    return files.load(folder).model
