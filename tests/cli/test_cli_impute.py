@@ -208,7 +208,7 @@ def test_clips_and_models_that_do_not_fit_are_refused(
 ) -> None:
     model = files.build("kvae", {"width": 4, "controls": 1}, 0)
     driven = files.save(model, tmp_path / "driven", frames={"size": SIZE, "grey": True}, steps=STEPS)
-    stillmotion("impute", ball, "-r", driven, "--missing", "3", "-o", out).refused("1 controls in each frame")
+    stillmotion("impute", ball, "-r", driven, "--missing", "3", "-o", out).refused("controls of shape (1, 20, 1)", "none")
     stillmotion("predict", tmp_path / "gone.gif", "-r", kvae, "-o", out).refused("gone.gif")
     still = write_video(torch.zeros(1, 1, 8, 8), tmp_path / "still.gif")
     stillmotion("impute", still, "-r", kvae, "--missing", "0", "-o", out).refused("still.gif", "only one frame")

@@ -100,3 +100,11 @@ def test_controls_are_zero_where_they_end() -> None:
     assert long is not None
     assert short.tolist() == [[[1, 2], [3, 4]]]
     assert long.tolist() == [[[1, 2], [3, 4], [5, 6], [0, 0]]]
+
+
+def test_controls_of_another_width_than_wanted_are_refused() -> None:
+    codes = Codes(controls=torch.ones(1, 3, 2))
+    assert codes.controls_until(4, 2) is not None
+    assert Codes().controls_until(4, 2) is None
+    with pytest.raises(UserError, match="3 controls in each frame, got 2"):
+        codes.controls_until(4, 3)

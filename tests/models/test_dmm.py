@@ -319,6 +319,8 @@ def test_a_model_with_controls_asks_for_them_and_for_one_row_per_frame() -> None
         model.encode(replace(clips, controls=clips.controls[:, :3]))
     with pytest.raises(UserError, match=r"got shape \(1, 4, 1\)"):
         model.impute(replace(clips, controls=clips.controls[..., :1]))
+    with pytest.raises(UserError, match="2 controls in each frame, got 1"):
+        model.predict(replace(model.encode(clips), controls=clips.controls[..., :1]), 6)
 
 
 def test_codes_without_a_path_and_frames_of_another_size_are_refused() -> None:

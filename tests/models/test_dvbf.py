@@ -348,6 +348,12 @@ def test_controls_of_another_length_are_refused() -> None:
         model().encode(replace(batch, controls=batch.controls[:, :5]))
 
 
+def test_controls_of_another_width_cannot_be_predicted_under() -> None:
+    codes = Codes(path=torch.zeros(1, 4, 3), controls=torch.zeros(1, 6, 1))
+    with pytest.raises(UserError, match="2 controls in each frame, got 1"):
+        model().predict(codes, 6)
+
+
 def test_codes_without_a_path_cannot_be_decoded_or_rolled_on() -> None:
     for work in (model().decode, lambda codes: model().predict(codes, 3)):
         with pytest.raises(UserError, match="codes with a path"):

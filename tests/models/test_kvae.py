@@ -169,6 +169,29 @@ def test_draws_of_missing_frames_scatter_around_their_mean_and_leave_the_others_
     assert torch.equal(one[batch.mask], batch.frames[batch.mask])
 
 
+@pytest.mark.parametrize("past_only", [False, True])
+def test_draws_of_a_gap_are_of_one_path(past_only: bool) -> None:
+    """Means and covariances of the codes of all missing frames together, from the brute-force joint; controls included."""
+    made, one, count = model(controls=2), clips(1, 6, (2, 3, 4), controls=2), 20_000
+    assert one.controls is not None
+    with torch.no_grad():
+        q = made._read(one)
+        many = Clips(one.frames.expand(count, -1, -1, -1, -1), one.mask.expand(count, -1), one.controls.expand(count, -1, -1))
+        wide = type(q)(q.mean.expand(count, -1, -1), q.scale.expand(count, -1, -1))
+        drawn = made._codes_of(many, wide, torch.Generator().manual_seed(0), past_only)[0][:, 2:5].double().flatten(1)
+        system, _ = walked(made, one, 0)
+    known = one.mask[0].clone()
+    known[5] &= not past_only
+    whole = joint(system, 6, one.controls[0].double())
+    mean, covariance = condition(whole, q.mean[0].double(), known[:, None].expand(-1, 2))
+    H = torch.block_diag(*system.C)[4:10]
+    expected = H @ covariance @ H.T + torch.block_diag(*[system.R] * 3)
+    spread = expected.diagonal().sqrt()
+    assert ((drawn.mean(0) - H @ mean).abs() < 5 * spread / count**0.5).all()
+    assert ((torch.cov(drawn.T) - expected).abs() < 6 * (2 / count) ** 0.5 * spread[:, None] * spread).all()
+    assert (expected[:2, 2:4].abs() > 0.1 * spread[:2, None] * spread[2:4]).any(), "the frames of this gap hang together"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_network_says_the_same_frame_by_frame_as_at_once(kind: Kind) -> None:
     torch.manual_seed(0)
@@ -238,8 +261,25 @@ def test_a_learned_pixel_scale_takes_a_gradient_and_a_fixed_one_is_no_parameter(
     assert "pixels.log_scale" not in dict(model(likelihood="gaussian").named_parameters())
 
 
+def test_controls_that_codes_carry_are_nothing_to_a_model_without() -> None:
+    made = model()
+    with torch.no_grad():
+        seen = made.encode_frames(clips())
+        assert made.predict(seen, 8).path is not None
+        carried = made.predict(replace(seen, controls=torch.ones(2, 6, 3)), 8).path
+    torch.testing.assert_close(carried, made.predict(seen, 8).path)
+
+
+def test_controls_of_too_few_or_too_many_frames_are_refused() -> None:
+    batch = clips(controls=2)
+    assert batch.controls is not None
+    for controls in (batch.controls[:, :4], torch.cat([batch.controls] * 2, 1)):
+        with pytest.raises(UserError, match=r"controls of shape \(2, 6, 2\) for this kvae model, got shape"):
+            model(controls=2).loss(Clips(batch.frames, batch.mask, controls), {}, None)
+
+
 def test_a_model_with_controls_asks_for_them() -> None:
-    with pytest.raises(UserError, match="2 controls in each frame.*got 0"):
+    with pytest.raises(UserError, match=r"controls of shape \(2, 6, 2\) for this kvae model, got none"):
         model(controls=2).loss(clips(), {}, None)
 
 

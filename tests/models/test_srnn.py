@@ -218,6 +218,23 @@ def test_gaps_teach_too() -> None:
     assert all(value.grad is not None and bool(value.grad.isfinite().all()) for value in made.parameters())
 
 
+def test_a_model_without_controls_leaves_those_of_the_codes_alone() -> None:
+    made = model()
+    codes = made.encode(clips())
+    pushed = made.predict(replace(codes, controls=torch.ones(2, 8, 2)), 8)
+    assert torch.equal(states(pushed), states(made.predict(codes, 8)))
+
+
+@pytest.mark.parametrize("posterior", ["smoothing", "filtering"])
+@torch.no_grad()
+def test_a_clip_without_any_frame_follows_the_story(posterior: str) -> None:
+    made, batch = model(posterior=posterior), clips(tuple(range(6)))
+    terms = made.loss(batch, {}, None)
+    whole = made.loss(batch[1:2], {}, None)
+    torch.testing.assert_close(2 * terms.total, whole.total)
+    torch.testing.assert_close(made.impute(batch), made.impute(batch, past_only=True))
+
+
 def test_errors_say_what_is_wanted() -> None:
     made = model(controls=2)
     with pytest.raises(UserError, match="2 controls in each frame for this srnn model.*got none"):
@@ -228,6 +245,8 @@ def test_errors_say_what_is_wanted() -> None:
         made.decode(Codes())
     with pytest.raises(UserError, match="codes with a path"):
         made.predict(Codes(), 4)
+    with pytest.raises(UserError, match="2 controls in each frame, got 3"):
+        made.predict(Codes(path=torch.zeros(1, 4, 8), controls=torch.zeros(1, 6, 3)), 6)
     with pytest.raises(UserError, match=r"frames of shape \(1, 8, 8\)"):
         made.encode(Clips.of(torch.zeros(2, 3, 1, 16, 16)))
     with pytest.raises(UserError, match="options of srnn"):

@@ -150,6 +150,17 @@ def test_draws_of_missing_frames_differ_and_leave_the_others_alone() -> None:
 
 
 @torch.no_grad()
+def test_a_prediction_goes_on_from_the_draws_of_a_gap() -> None:
+    made, batch = model(), clips((3, 4, 5))
+    drawn = made.encode(batch, noise(2))
+    path, went_on = path_of(drawn), path_of(made.predict(drawn, 8))
+    assert torch.equal(went_on[:, :6], path)
+    for clip in range(3):
+        longer = torch.cat([path[clip], torch.zeros(2, 2)])
+        torch.testing.assert_close(went_on[clip], walk(made.rnn, longer, [True] * 6 + [False] * 2).filled)
+
+
+@torch.no_grad()
 def test_frames_missing_at_the_end_are_as_good_as_cut_off() -> None:
     made, batch = model(), clips((4, 5))[0:1]
     short = Clips(batch.frames[:, :4], batch.mask[:, :4])

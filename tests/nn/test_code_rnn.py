@@ -72,19 +72,20 @@ def test_draws_are_fed_on(standard: bool) -> None:
 @torch.no_grad()
 def test_after_its_end_a_sequence_goes_on_by_itself() -> None:
     made, codes = net(), some_codes()
-    found = made.roll_on(codes, None, 9)
+    found = made.roll_on(codes, 9)
     longer = torch.cat([codes, torch.zeros(3, 3, 2)], 1)
     for clip in range(3):
         torch.testing.assert_close(found[clip], walk(made, longer[clip], [True] * 6 + [False] * 3).filled)
-    assert torch.equal(made.roll_on(codes, None, 4), codes[:, :4])
+    assert torch.equal(made.roll_on(codes, 4), codes[:, :4])
 
 
 @torch.no_grad()
-def test_what_is_rolled_on_rests_on_the_codes_that_count_alone_and_changes_none() -> None:
+def test_a_path_with_drawn_gaps_is_rolled_on_from_its_draws() -> None:
     made, codes = net(), some_codes()
     mask = torch.tensor(MASKS["gap"]).bool().expand(3, 6)
-    other = torch.where(mask[..., None], codes, -5.0)
-    found, again = made.roll_on(codes, mask, 8), made.roll_on(other, mask, 8)
-    assert torch.equal(found[:, :6], codes)
-    assert torch.equal(found[:, 6:], again[:, 6:])
-    assert not torch.allclose(found[:, 6:], made.roll_on(codes, None, 8)[:, 6:])
+    drawn = made(codes, mask, noise(3)).filled
+    found, longer = made.roll_on(drawn, 8), torch.cat([drawn, torch.zeros(3, 2, 2)], 1)
+    assert torch.equal(found[:, :6], drawn)
+    for clip in range(3):
+        torch.testing.assert_close(found[clip], walk(made, longer[clip], [True] * 6 + [False] * 2).filled)
+    assert not torch.allclose(found[:, 6:], made.roll_on(made(codes, mask).filled, 8)[:, 6:])

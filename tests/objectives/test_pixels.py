@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 from torch.distributions import Bernoulli, Normal
 
@@ -38,5 +39,6 @@ def test_a_learned_scale_goes_to_the_error_of_the_decoder() -> None:
 
 
 def test_a_scale_that_has_no_part_in_the_likelihood_is_no_parameter() -> None:
-    assert not list(Pixels("bernoulli", learned=True).parameters())
+    with pytest.warns(UserWarning, match="learned_scale has no effect"):
+        assert not list(Pixels("bernoulli", learned=True).parameters())
     assert not Pixels("gaussian", 0.1).state_dict()

@@ -124,7 +124,7 @@ def test_curves_have_the_published_ones_behind_them() -> None:
     models = fillers(hidden, (0.1, 0.3), (0.2, 0.2))
     drops, gap = curves("box", models, measure(models, hidden))
     assert [(line.label, line.published) for line in drops.lines] == [
-        ("smooth", False), ("filter", False), ("smooth (paper)", True), ("filter (paper)", True),
+        ("smooth", False), ("filter", False), ("smooth", True), ("filter", True),
     ]  # fmt: skip
     assert drops.lines[0].x == drops.lines[2].x == tuple(round(0.1 * k, 1) for k in range(1, 11))
     assert gap.lines[3].x == tuple(range(1, 16, 2))

@@ -12,12 +12,12 @@ from stillmotion.metrics.results import RESULTS
 from stillmotion.models import files
 from stillmotion.recipes import kvae_curves, kvae_hidden, kvae_study, lab
 from stillmotion.recipes.kvae_ablations import DYNAMICS, SHARES, comparison, missing_table
-from stillmotion.recipes.kvae_baselines import FRAMES, OPTIONS, ball, baseline
+from stillmotion.recipes.kvae_baselines import FRAMES, OPTIONS, ball, baseline, of
 from stillmotion.recipes.kvae_curves import Filler, measure
 from stillmotion.recipes.kvae_hidden import Hidden
 from stillmotion.recipes.lab import Lab
 from stillmotion.recipes.reproduce import Plan, Reproduced
-from stillmotion.training.settings import Run
+from stillmotion.training.settings import Part, Run
 
 PLAN = Plan(quick=True, seeds=2, show=False, command="test")
 
@@ -52,7 +52,7 @@ def test_the_box_has_its_curves_tables_and_ways(tmp_path: Path) -> None:
     assert isinstance(drops, Curves)
     labels = [line.label for line in drops.lines]
     assert labels[:6] == ["KVAE, smoothing", "KVAE, filtering", "AE-RNN", "VAE-RNN", "SRNN, smoothing", "DMM, smoothing"]
-    assert [line.label for line in drops.lines if line.published] == [f"{label} (paper)" for label in labels[:4]]
+    assert [line.label for line in drops.lines if line.published] == labels[:4]
     assert (found.paper["imputation_smooth_p50"], found.paper["imputation_filter_n9"]) == (0.0075, 0.0199)
     assert found.paper.keys() <= found.figures.keys()
     # nothing is seen of a ball, so that an untrained model and a black frame are told apart by measuring alone
@@ -123,7 +123,7 @@ def test_the_table_of_missing_frames_has_a_row_for_each_share() -> None:
         share: measure([constant(hidden, "smooth", 0.01 + share), constant(hidden, "filter", 0.02 + share)], hidden) for share in SHARES
     }
     table, figures = missing_table(measured)
-    assert [row[0] for row in table.rows] == ["0 %", "10 %", "20 %", "30 %", "40 %"]
+    assert [row[0] for row in table.rows] == ["0.0", "0.1", "0.2", "0.3", "0.4"]
     assert str(table.rows[1][1]).startswith("11.00 (")
     assert figures["imputation_missing_40_filter_n9"].value == pytest.approx(0.42)
     assert len(figures) == 20
@@ -158,6 +158,13 @@ def test_training_frames_are_hidden_in_every_stage() -> None:
     assert [stage.feed.hidden for stage in run.stages] == [0.2, 0.2]
     assert [stage.feed.batch for stage in run.stages] == [32, 32]
     assert ball("box") == ball("box", hidden=0.0)
+
+
+def test_recognition_that_reads_the_future_meets_gaps_in_training() -> None:
+    for data in (Part(name="box"), Part(name="videos")):
+        hidden = {model: [stage.feed.hidden for stage in of(model, data, "laptop").stages] for model in OPTIONS}
+        assert hidden == {model: [0.3] if model == "dvbf" else [0.0] * len(shares) for model, shares in hidden.items()}
+    assert [stage.feed.hidden for stage in baseline("dvbf", "torque").stages] == [0.0, 0.0, 0.0]
 
 
 @pytest.mark.slow

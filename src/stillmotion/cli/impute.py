@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stillmotion.tasks.impute import Told
 
 Clip = Annotated[Path, typer.Argument(metavar="CLIP", help="A video file, a folder of pictures, or an npy/npz array.")]
-Frames = Annotated[int | None, typer.Option(help="Frames to use of the clip (default: to its end).")]
+Frames = Annotated[int | None, typer.Option(min=1, help="Frames to use of the clip (default: to its end).")]
 Samples = Annotated[int, typer.Option(min=0, help="Draws beside the mean; from 2 on their spread is shown, too.")]
 Seed = Annotated[int, typer.Option(help="Seed of the draws.")]
 Detail = Annotated[Literal["static", "fade", "none"], typer.Option(help="What is added to the model's picture: static, what it lacks of "

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from stillmotion.recipes.reproduce import Plan
 
 Name = Annotated[str | None, typer.Argument(metavar="NAME", help="What to reproduce; --list says what there is.")]
-Size = Annotated[str, typer.Option(help="laptop (2 cores) or paper (the published size).")]
+Size = Annotated[str, typer.Option(help="laptop (2 cores) or paper (the published numbers of clips and steps).")]
 Quick = Annotated[bool, typer.Option("--quick", help="See in a few minutes that all of it works; the numbers then say nothing.")]
 Seeds = Annotated[int, typer.Option(help="How many seeds, from 0 on; more may be added to a finished reproduction.")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="The folder to make (default: runs/NAME, -quick and -paper apart).")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="The folder to make (default: runs/NAME, with - for /).")]
 List = Annotated[bool, typer.Option("--list", help="Say what can be reproduced, and stop.")]
 
 
@@ -35,7 +35,8 @@ def reproduce(name: Name = None, size: Size = "laptop", quick: Quick = False, se
     from stillmotion.recipes.reproduce import Size as Sizes
 
     plan = Plan(cast(Sizes, size), quick, seeds, command=shlex.join(["stillmotion", *sys.argv[1:]]))
-    folder = output or Path("runs") / "-".join([name, *(["paper"] if size == "paper" else []), *(["quick"] if quick else [])])
+    parts = [name.replace("/", "-"), *(["paper"] if size == "paper" else []), *(["quick"] if quick else [])]
+    folder = output or Path("runs") / "-".join(parts)
     _carry_out(name, folder, plan)
     _finish(folder)
 

@@ -48,10 +48,15 @@ class Codes:
     path_posterior: Gaussian | None = None
     controls: Tensor | None = None
 
-    def controls_until(self, steps: int) -> Tensor | None:
-        """Controls of exactly `steps` frames, (B, steps, U): zeros where they end."""
+    def controls_until(self, steps: int, width: int | None = None) -> Tensor | None:
+        """Controls of exactly `steps` frames, (B, steps, U): zeros where they end.
+
+        width: the U that is wanted, any by default. Raises UserError where the codes carry another.
+        """
         if self.controls is None:
             return None
+        if width is not None and self.controls.shape[2] != width:
+            raise UserError(f"codes with {width} controls in each frame", f"{self.controls.shape[2]}", "Give Codes.controls (B, T, U).")
         return F.pad(self.controls[:, :steps], (0, 0, 0, max(0, steps - self.controls.shape[1])))
 
     def with_static_of(self, other: Codes) -> Codes:

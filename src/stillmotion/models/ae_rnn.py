@@ -148,9 +148,12 @@ class AERNN(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes
         return Codes(path=path, mask=torch.ones(path.shape[:2], dtype=torch.bool, device=path.device))
 
     def predict(self, codes: Codes, steps: int, generator: torch.Generator | None = None) -> Codes:
-        """The same path, and what the LSTM makes of it, fed with its own codes; draws of them where there is a generator."""
+        """The same path, and what the LSTM makes of it, fed with its own codes; draws of them where there is a generator.
+
+        The path is read whole: `encode` has filled its gaps, as `encode_frames` has not.
+        """
         if codes.path is None:
             raise UserError("codes with a path", "codes without", "Encode clips first.")
         with full_precision(codes.path):
-            path = self.rnn.roll_on(codes.path, codes.mask, steps, generator)
+            path = self.rnn.roll_on(codes.path, steps, generator)
         return Codes(path=path, mask=torch.ones(path.shape[:2], dtype=torch.bool, device=path.device))

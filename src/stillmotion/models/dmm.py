@@ -290,12 +290,12 @@ class DMM(Model, Encodes, Decodes, Generates, Predicts, Imputes):
     def predict(self, codes: Codes, steps: int, generator: torch.Generator | None = None) -> Codes:
         """The same path, and the states after it by the transition: means, or one draw where there is a generator.
 
-        Controls that the codes do not carry are taken for zero.
+        Controls that the codes do not carry are taken for zero. Raises UserError for controls of another width.
         """
         path = _path_of(codes)
         given = path.shape[1]
         if steps > given:
-            controls = codes.controls_until(steps) if self.config.controls else None
+            controls = codes.controls_until(steps, self.config.controls) if self.config.controls else None
             controls = path.new_zeros(len(path), steps, self.config.controls) if controls is None else controls
             with full_precision(path):
                 path = torch.cat([path, self._roll(path[:, -1], controls[:, given:], generator)], 1)

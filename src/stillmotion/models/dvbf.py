@@ -272,11 +272,11 @@ class DVBF(Model, Encodes, Decodes, Generates, Predicts, Imputes):
     def predict(self, codes: Codes, steps: int, generator: torch.Generator | None = None) -> Codes:
         """The same path, and the states after it, with noise zero, or drawn where there is a generator.
 
-        Controls that the codes do not carry are taken for zero.
+        Controls that the codes do not carry are taken for zero. Raises UserError for controls of another width.
         """
         path, given = _path_of(codes), _path_of(codes).shape[1]
         if steps > given:
-            controls = codes.controls_until(steps) if self.config.controls else None
+            controls = codes.controls_until(steps, self.config.controls) if self.config.controls else None
             after = path.new_zeros(len(path), steps - given, self.config.controls) if controls is None else controls[:, given:]
             with full_precision(path):
                 path = torch.cat([path, self._roll(path[:, -1], after, generator)], 1)

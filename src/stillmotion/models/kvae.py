@@ -6,8 +6,8 @@ alpha_t weights of the K systems, from the dynamics network; (A, B, C)^k their m
 Story: z_1 ~ N(0, Sigma); z_t ~ N(A_t z_{t-1} + B_t u_t, Q); a_t ~ N(C_t z_t, R); x_t ~ p(x_t | a_t), where (A, B, C)_t is the mean of
 the K systems in weights alpha_t = alpha(a_1 ... a_{t-1}). Inference: q(a_t | x_t) of each frame alone; z given the codes is exact.
 Bound (equation 6): E_q [log p(x | a) - log q(a | x) + log p(a | u)], since log p(a, z | u) - log p(z | a, u) is log p(a | u) whatever
-z is: neither smoother nor draws of z are needed. Departures from the paper and the released code, D1 to D8, are remarked where they
-happen and listed on the model's page (docs/models/kvae.md).
+z is: neither smoother nor draws of z are needed. Departures from the paper and the released code (D1, D2, D4, D5) are remarked where
+they happen and listed on the model's page (docs/models/kvae.md).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from stillmotion.nn.frames import FrameDecoder, FrameEncoder
 from stillmotion.nn.frames import Kind as Network
 from stillmotion.objectives.divergences import log_density
 from stillmotion.objectives.pixels import Likelihood, Pixels
-from stillmotion.ssm.inference import kalman_filter, observe, smooth
+from stillmotion.ssm.inference import kalman_filter, observe, sample, smooth
 from stillmotion.ssm.mixture import FilteredMixture, Mixture, Past, filter_mixture, mix, roll
 from stillmotion.ssm.systems import Moments, Smoothed, System
 
@@ -189,21 +189,49 @@ class KVAE(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes)
         return self.dynamics.step(None if past is None else past.code, carry, clips)
 
     def _controls(self, clips: Clips) -> Tensor | None:
-        wanted, given = self.config.controls, 0 if clips.controls is None else clips.controls.shape[-1]
-        if wanted and wanted != given:
-            raise UserError(f"{wanted} controls in each frame for this kvae model", f"{given}", "Give them as Clips.controls (B, T, U).")
-        return clips.controls if wanted else None
+        """D2: u_t moves the state into frame t, in filter and bound alike."""
+        if not self.config.controls:
+            return None
+        wanted = (*clips.mask.shape, self.config.controls)
+        if clips.controls is None or tuple(clips.controls.shape) != wanted:
+            got = "none" if clips.controls is None else f"shape {tuple(clips.controls.shape)}"
+            raise UserError(f"controls of shape {wanted} for this kvae model", got, "Give them as Clips.controls (B, T, U).")
+        return clips.controls
 
-    def _codes_of(self, clips: Clips, q: Gaussian, past_only: bool = False) -> Gaussian:
-        """What is known of the code of each frame: q(a | x) of those that are there; of others what the system makes of the rest.
+    def _codes_of(self, clips: Clips, q: Gaussian, generator: torch.Generator | None, past_only: bool = False) -> tuple[Tensor, Gaussian]:
+        """The code of each frame, as means or as one draw of them all, and what is known of each by itself.
 
-        past_only: of the frames before alone (filtering), not of all (smoothing).
+        q(a | x) of frames that are there; of others what the system makes of the rest, or, past_only, of the frames before alone
+        (filtering). Draws in a gap are of one path: neighbours hang together.
         """
         mixed = self._filter(q.mean, clips)
         states = mixed.filtered.predicted if past_only else self._smoothed(mixed.system, q, clips)
-        codes = observe(mixed.system, states)
-        there, scale = clips.mask[:, :, None], codes.covariance.diagonal(dim1=-2, dim2=-1).sqrt()
-        return Gaussian(torch.where(there, q.mean, codes.mean.to(q.mean)), torch.where(there, q.scale, scale.to(q.scale)))
+        known = observe(mixed.system, states)
+        there, scale = clips.mask[:, :, None], known.covariance.diagonal(dim1=-2, dim2=-1).sqrt()
+        posterior = Gaussian(torch.where(there, q.mean, known.mean.to(q.mean)), torch.where(there, q.scale, scale.to(q.scale)))
+        if generator is None or bool(clips.mask.all()):
+            return posterior.sample(generator), posterior
+        if past_only:
+            z = self._forwards(mixed, clips, generator)
+        else:
+            z = sample(mixed.system, q.mean.double(), generator, 1, clips.mask, self._controls(clips))[0]
+        codes = (mixed.system.C @ z[..., None])[..., 0]
+        codes = codes + self.config.code_noise**0.5 * normal(tuple(codes.shape), generator, codes)
+        return torch.where(there, q.sample(generator), codes.to(q.mean)), posterior
+
+    def _forwards(self, mixed: FilteredMixture, clips: Clips, generator: torch.Generator) -> Tensor:
+        """States (B, T, n), of which those in gaps are draws that go on from the filtered state before the gap."""
+        system, filtered, controls = mixed.system, mixed.filtered, self._controls(clips)
+        noise = normal(tuple(filtered.mean.shape), generator, filtered.mean)
+        known = filtered.mean + (torch.linalg.cholesky(filtered.covariance) @ noise[..., None])[..., 0]
+        step = self.config.state_noise**0.5 * normal(tuple(filtered.mean.shape), generator, filtered.mean)
+        path = [known[:, 0]]  # nothing is seen before the first frame: what is known of it is its prior
+        for t in range(1, known.shape[1]):
+            z = (system.A[:, t] @ path[-1][..., None])[..., 0] + step[:, t]
+            if system.B is not None and controls is not None:
+                z = z + (system.B[:, t] @ controls[:, t, :, None].double())[..., 0]
+            path.append(torch.where(clips.mask[:, t, None], known[:, t], z))
+        return torch.stack(path, 1)
 
     def _smoothed(self, system: System, q: Gaussian, clips: Clips) -> Moments:
         smoothed = smooth(system, q.mean.double(), clips.mask, self._controls(clips))
@@ -221,8 +249,8 @@ class KVAE(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes)
         """The code of every frame as its path; of frames that the mask lacks, what all others say of it (smoothing)."""
         q = self._read(clips)
         with full_precision(q.mean):
-            posterior = self._codes_of(clips, q)
-            return Codes(path=posterior.sample(generator), mask=clips.mask, path_posterior=posterior, controls=self._controls(clips))
+            path, posterior = self._codes_of(clips, q, generator)
+            return Codes(path=path, mask=clips.mask, path_posterior=posterior, controls=self._controls(clips))
 
     def encode_frames(self, clips: Clips, generator: torch.Generator | None = None) -> Codes:
         q = self._read(clips)
@@ -236,7 +264,7 @@ class KVAE(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes)
     def impute(self, clips: Clips, generator: torch.Generator | None = None, past_only: bool = False) -> Tensor:
         q, hidden = self._read(clips), ~clips.mask
         with full_precision(q.mean):
-            codes = self._codes_of(clips, q, past_only).sample(generator)[hidden]
+            codes = self._codes_of(clips, q, generator, past_only)[0][hidden]
         frames = clips.frames.clone()
         frames[hidden] = self.pixels.mean(self.decoder(codes))
         return frames
@@ -266,7 +294,8 @@ class KVAE(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes)
         if steps > given:
             with full_precision(path):
                 mask = torch.ones(path.shape[:2], dtype=torch.bool, device=path.device) if codes.mask is None else codes.mask
-                controls, weights = codes.controls_until(steps), partial(self._weights, clips=len(path))
+                controls = codes.controls_until(steps) if self.config.controls else None
+                weights = partial(self._weights, clips=len(path))
                 before = None if controls is None else controls[:, :given]
                 mixed, carry = filter_mixture(self._mixture(controls), path.double(), weights, NOTHING, mask, before)
                 after = None if controls is None else controls[:, given:]

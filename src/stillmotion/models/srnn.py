@@ -8,8 +8,8 @@ backwards in time and q(z_t | z_{t-1}, a_t), whose mean is a correction of the m
 sum_t E_q [log p(x_t | z_t, d_t) - KL(q(z_t | z_{t-1}, a_t) || p(z_t | z_{t-1}, d_t))].
 
 Where frame t-1 is missing, d_t is fed the features of the model's own mean frame. That frame is told from the frames before it alone, as
-though the clip ended there, so that d_t never knows what comes after and the bound stays a bound. Departures D1 to D5 are remarked where
-they happen and listed on the model's page (docs/models/srnn.md).
+though the clip ended there, so that d_t never knows what comes after; the bound is then one for the model that reads its own mean frame in
+a gap. Departures D1 to D5 are remarked where they happen and listed on the model's page (docs/models/srnn.md).
 """
 
 from __future__ import annotations
@@ -212,8 +212,10 @@ class SRNN(Model, Encodes, Decodes, Generates, Predicts, Imputes):
         if self.config.posterior == "filtering":
             return self._alone(d, features), clips.mask
         reversed_steps = torch.cat([d, features], -1).flip(1)
-        # frames that are missing are skipped: what is known of their states is what the later ones say
-        return read_along(self.backwards, reversed_steps, clips.mask.flip(1)).flip(1), until_last(clips.mask)
+        # frames that are missing are skipped: what is known of their states is what the later ones say. A clip without any is read
+        # whole, since the net must be given something; what it makes of that is not used
+        read = clips.mask | ~clips.mask.any(1, keepdim=True)
+        return read_along(self.backwards, reversed_steps, read.flip(1)).flip(1), until_last(clips.mask)
 
     def _posterior(self, prior: Gaussian, here: Here, d: Tensor, a: Tensor) -> Gaussian:
         """q(z_t | z_{t-1}, a_t), after `here`."""
@@ -287,7 +289,7 @@ class SRNN(Model, Encodes, Decodes, Generates, Predicts, Imputes):
         """The same path, and the frames after it: means, or one draw where there is a generator.
 
         The memory goes on from the model's own picture of the last frame: codes do not carry frames. Controls that they do not carry
-        either are taken for zero.
+        either are taken for zero. Raises UserError for controls of another width.
         """
         if codes.path is None:
             raise UserError("codes with a path", "codes without", "Encode clips first.")
@@ -295,7 +297,7 @@ class SRNN(Model, Encodes, Decodes, Generates, Predicts, Imputes):
         if steps > given:
             with full_precision(path):
                 z, d = path[:, -1, : self.config.state], path[:, -1, self.config.state :]
-                carried = codes.controls_until(steps)
+                carried = codes.controls_until(steps, self.config.controls) if self.config.controls else None
                 controls = path.new_zeros(len(path), steps, self.config.controls) if carried is None else carried
                 path = torch.cat([path, self._roll(Here(z, z, d, self._own(z, d)), controls[:, given:], generator)], 1)
         mask = torch.ones(len(path), steps, dtype=torch.bool, device=path.device)

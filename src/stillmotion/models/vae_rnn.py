@@ -86,8 +86,8 @@ class VAERNN(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Impute
     def loss(self, clips: Clips, weights: Mapping[str, float], generator: torch.Generator | None) -> Terms:
         """Minus the bound of the whole story, in nats per clip: the LSTM is the prior of each code after the codes drawn before it.
 
-        Frames that the mask lacks have no part in it. The LSTM is fed its own means there: what it expects next is then still a
-        density of the next code given frames before it, so that the sum stays a bound.
+        Frames that the mask lacks have no part in it. The LSTM is fed its own means there. With gaps it is therefore minus the bound of
+        the model that reads its own mean where a frame is missing, and not of the story with the codes of the gap integrated out.
         """
         q = self._read(clips)
         with full_precision(q.mean):
@@ -167,9 +167,12 @@ class VAERNN(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Impute
         return Codes(path=path, mask=torch.ones(path.shape[:2], dtype=torch.bool, device=path.device))
 
     def predict(self, codes: Codes, steps: int, generator: torch.Generator | None = None) -> Codes:
-        """The same path, and what the LSTM makes of it, fed with its own codes; draws of them where there is a generator."""
+        """The same path, and what the LSTM makes of it, fed with its own codes; draws of them where there is a generator.
+
+        The path is read whole: `encode` has filled its gaps, as `encode_frames` has not.
+        """
         if codes.path is None:
             raise UserError("codes with a path", "codes without", "Encode clips first.")
         with full_precision(codes.path):
-            path = self.rnn.roll_on(codes.path, codes.mask, steps, generator)
+            path = self.rnn.roll_on(codes.path, steps, generator)
         return Codes(path=path, mask=torch.ones(path.shape[:2], dtype=torch.bool, device=path.device))

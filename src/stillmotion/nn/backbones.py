@@ -2,7 +2,7 @@
 
 D2: the published stacks of `paper` and `light` normalise over the batch. Here every frame is normalised by itself (groups of channels,
 or the whole layer where there are no pixels left): statistics of a batch would carry padding, the other clips, and the share of the batch
-that this process has into every frame, and what a layer does would differ between training and use. It is also faster than batch norm.
+that this process has into every frame, and what a layer does would differ between training and use.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class BackboneDecoder(nn.Module):
 
 
 class FrameNorm(nn.GroupNorm):
-    """Groups of channels of each frame, always in float32: two to four times as fast as the bfloat16 kernel, and more exact."""
+    """Groups of channels of each frame, always in float32: more exact than the bfloat16 kernel, and faster here."""
 
     def forward(self, x: Tensor) -> Tensor:
         with full_precision(x):

@@ -50,14 +50,13 @@ class CodeRNN(nn.Module):
         means, scales = (torch.stack([getattr(each, part) for each in expected], 1) for part in ("mean", "scale"))
         return Read(Gaussian(means, scales), torch.stack(filled, 1))
 
-    def roll_on(self, codes: Tensor, mask: Tensor | None, steps: int, generator: torch.Generator | None = None) -> Tensor:
-        """The same codes (B, T, A) and those that follow, (B, steps, A): after its end a sequence is one long gap."""
+    def roll_on(self, codes: Tensor, steps: int, generator: torch.Generator | None = None) -> Tensor:
+        """The same codes (B, T, A), all of them as they are, and those that follow, (B, steps, A): after its end a sequence is a gap."""
         given = codes.shape[1]
         if steps <= given:
             return codes[:, :steps]
-        mask = torch.ones(codes.shape[:2], dtype=torch.bool, device=codes.device) if mask is None else mask
-        room = steps - given
-        read = self(F.pad(codes, (0, 0, 0, room)), F.pad(mask, (0, room)), generator)
+        there = torch.arange(steps, device=codes.device).expand(len(codes), steps) < given
+        read = self(F.pad(codes, (0, 0, 0, steps - given)), there, generator)
         return torch.cat([codes, read.filled[:, given:]], 1)
 
     def draw(self, count: int, steps: int, generator: torch.Generator) -> Tensor:

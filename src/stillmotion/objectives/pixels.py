@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Literal
 
 import torch
@@ -16,7 +17,8 @@ Likelihood = Literal["bernoulli", "gaussian"]
 class Pixels(nn.Module):
     """Bernoulli pixels, or Gaussian ones of one standard deviation, fixed or learned.
 
-    A decoder gives logits either way: the mean of a pixel is their sigmoid, so that it stays in [0, 1].
+    A decoder gives logits either way: the mean of a pixel is their sigmoid, so that it stays in [0, 1]. Bernoulli pixels have no scale:
+    asked to learn one, they warn.
     """
 
     log_scale: Tensor
@@ -24,6 +26,8 @@ class Pixels(nn.Module):
     def __init__(self, likelihood: Likelihood = "bernoulli", scale: float = 0.1, learned: bool = False) -> None:
         super().__init__()
         self.likelihood = likelihood
+        if learned and likelihood == "bernoulli":
+            warnings.warn("learned_scale has no effect with the likelihood bernoulli, which has no scale", UserWarning, stacklevel=2)
         log_scale = torch.tensor(math.log(scale))
         if learned and likelihood == "gaussian":
             self.log_scale = nn.Parameter(log_scale)

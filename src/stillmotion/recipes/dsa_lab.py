@@ -92,7 +92,7 @@ class Lab(labs.Lab):
         to what stays, too, have `_as_static` in their names.
         """
         splits = few(self.splits, QUICK_CHARACTERS) if self.plan.quick else few(self.splits, (None, None, characters))
-        seen = f"{len(splits.test)} test clips, judge {self.judge.sha256[:12]}"
+        seen = f"test clips {labs.fingerprint(splits.test)}, judge {self.judge.sha256[:12]}"
         key = f"{', '.join(names)} of {seen}"
         found = measured_once(run, key, partial(self._measured, run, names, splits))
         return {name: Figure(**figure) for name, figure in found.items()}

@@ -161,7 +161,9 @@ def _steps(lab: Lab, share: float = 1.0) -> int:
 
 def _length(lab: Lab) -> str:
     """How long the variants were trained."""
-    return f"Seed {SEED}, {_steps(lab, SHARE[lab.size]):,} steps each (the main model: {_steps(lab):,})."
+    measured = CHARACTERS[lab.size]
+    few = "" if measured is None else f" Measured on {measured} of the 296 test characters."
+    return f"Seed {SEED}, {_steps(lab, SHARE[lab.size]):,} steps each (the main model: {_steps(lab):,}).{few}"
 
 
 def _summary(lab: Lab) -> str:

@@ -32,10 +32,10 @@ def missing_table(measured: Mapping[float, Measured]) -> tuple[Table, dict[str, 
         for share, each in measured.items() for way, point in columns
     }  # fmt: skip
     rows = tuple(
-        (f"{100 * share:.0f} %", *(_percent(each[way][point].figure) for way, point in columns)) for share, each in measured.items()
+        (f"{share:.1f}", *(_percent(each[way][point].figure) for way, point in columns)) for share, each in measured.items()
     )
     words = {"smooth": "smoothing", "filter": "filtering"}
-    head = ("missing in training", *(f"{words[way]}, {point}" for way, point in columns))
+    head = ("each missing in training with probability", *(f"{words[way]}, {point}" for way, point in columns))
     return Table("missing_training", "Training with missing frames", head, rows, MISSING_NOTE), figures
 
 

@@ -86,7 +86,7 @@ def _point(filler: Filler, hidden: Tensor, name: str) -> Point:
     values = torch.tensor([errors[name] for errors in filler.errors], dtype=torch.float64).repeat_interleave(counts, 1)
     noise = torch.Generator().manual_seed(seed_of(MASKS_SEED, filler.key, name))
     figure = over_seeds(values, torch.arange(len(counts)).repeat_interleave(counts), noise)
-    return Point(figure, tuple(values.mean(1).tolist()))
+    return Point(replace(figure, low=max(0.0, figure.low)), tuple(values.mean(1).tolist()))
 
 
 def over_seeds(values: Tensor, clip: Tensor, noise: torch.Generator) -> Figure:
@@ -128,7 +128,7 @@ def curves(world: str, fillers: Sequence[Filler], measured: Measured) -> tuple[C
 
 def _line(label: str, points: Mapping[str, Point], there: Sequence[str], unit: float) -> Line:
     figures = [points[name].figure for name in there]
-    low, high = tuple(max(0.0, figure.low) for figure in figures), tuple(figure.high for figure in figures)
+    low, high = tuple(figure.low for figure in figures), tuple(figure.high for figure in figures)
     return Line(label, _places(there, unit), tuple(figure.value for figure in figures), low, high)
 
 
@@ -137,7 +137,7 @@ def _published_lines(world: str, fillers: Sequence[Filler], points: Sequence[str
     for filler in fillers:
         known = {name: value for name, value in published_points(filler.key, world).items() if name in points}
         if known:
-            lines.append(Line(f"{filler.label} (paper)", _places(tuple(known), unit), tuple(known.values()), published=True))
+            lines.append(Line(filler.label, _places(tuple(known), unit), tuple(known.values()), published=True))
     return lines
 
 

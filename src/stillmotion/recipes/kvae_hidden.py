@@ -14,7 +14,7 @@ from stillmotion.data.base import ClipSet
 from stillmotion.recipes.imputation import MOST_CLIPS, whole_clips
 from stillmotion.recipes.kvae_curves import Filler, clip_errors, masks
 from stillmotion.recipes.kvae_references import REFERENCES
-from stillmotion.recipes.lab import load
+from stillmotion.recipes.lab import fingerprint, load
 from stillmotion.recipes.reproduce import measured_once
 
 
@@ -35,7 +35,7 @@ class Hidden:
     def fill(self, key: str, label: str, folders: Sequence[Path], *, past_only: bool) -> Filler:
         """Errors of a trained model of each seed; measured once for each run."""
         way = "filtering" if past_only else "smoothing"
-        told = f"imputation errors of {len(self.clips)} clips by {way}: {', '.join(self.masks)}"
+        told = f"imputation errors by {way} at {', '.join(self.masks)} of clips {fingerprint(self.clips, *self.masks.values())}"
         return Filler(key, label, tuple(measured_once(folder, told, partial(self._errors, folder, past_only)) for folder in folders))
 
     def _errors(self, folder: Path, past_only: bool) -> dict[str, list[float]]:

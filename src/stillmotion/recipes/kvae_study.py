@@ -49,7 +49,7 @@ def pendulum(folder: Path, plan: Plan) -> Reproduced:
 
 
 def missing(folder: Path, plan: Plan) -> Reproduced:
-    """The Kalman VAE trained with up to 40 % of its frames missing."""
+    """The Kalman VAE trained with frames missing, each with a probability of up to 0.4."""
     return _missing(Lab(folder, plan, HELD_QUICK))
 
 
@@ -70,6 +70,8 @@ def reproduce(folder: Path, plan: Plan) -> Reproduced:
 
 
 RUNS = "runs"
+ONE = (0,)
+"""The seeds of parts that have no more."""
 
 
 def _box(lab: Lab) -> Reproduced:
@@ -94,7 +96,7 @@ def _worlds(lab: Lab) -> Reproduced:
             exhibits, figures, clips[name] = [*exhibits, *shown], figures | found, hidden.clips
         models[name] = load(lab.trained[f"{name}_kvae_0"])
     summary = "The same in three more worlds, one seed each, and clips that the model makes up."
-    return _reproduced(lab, "Kalman VAE: other worlds", summary, (generations(models, clips), *exhibits), figures, {})
+    return _reproduced(lab, "Kalman VAE: other worlds", summary, (generations(models, clips), *exhibits), figures, {}, ONE)
 
 
 def _fillers(lab: Lab, name: str, seeds: int, others: dict[str, str]) -> tuple[Hidden, list[Filler]]:
@@ -132,8 +134,8 @@ def _missing(lab: Lab) -> Reproduced:
         ways = [hidden.fill(way, way, [run], past_only=way == "filter") for way in ("smooth", "filter")]
         measured[share] = measure(ways, hidden.masks)
     table, figures = missing_table(measured)
-    summary = "Training with frames missing: in every clip the same share of frames after the third is never seen."
-    return _reproduced(lab, "Kalman VAE: training with missing frames", summary, (table,), figures, {})
+    summary = "Training with frames missing: each after the third of a clip is hidden with one probability, the same ones at every turn."
+    return _reproduced(lab, "Kalman VAE: training with missing frames", summary, (table,), figures, {}, ONE)
 
 
 def _dynamics(lab: Lab) -> Reproduced:
@@ -147,13 +149,14 @@ def _dynamics(lab: Lab) -> Reproduced:
     model = load(lab.trained["box_kvae_mlp"])
     assert isinstance(model, KVAE)
     summary = "What chooses between the linear systems, and where each of them is used."
-    return _reproduced(lab, "Kalman VAE: the dynamics network", summary, (*mode_maps(model), *exhibits), figures, {})
+    return _reproduced(lab, "Kalman VAE: the dynamics network", summary, (*mode_maps(model), *exhibits), figures, {}, ONE)
 
 
 def _reproduced(
-    lab: Lab, title: str, summary: str, exhibits: tuple[Exhibit, ...], figures: dict[str, Figure], paper: dict[str, float]
-) -> Reproduced:
-    return Reproduced(Page(title, summary, (*exhibits, lab.runs_table(RUNS))), figures, paper)
+    lab: Lab, title: str, summary: str, exhibits: tuple[Exhibit, ...], figures: dict[str, Figure], paper: dict[str, float],
+    seeds: tuple[int, ...] | None = None,
+) -> Reproduced:  # fmt: skip
+    return Reproduced(Page(title, summary, (*exhibits, lab.runs_table(RUNS))), figures, paper, seeds=seeds)
 
 
 PARTS: tuple[Part, ...] = (_box, _worlds, swing, _missing, _dynamics)

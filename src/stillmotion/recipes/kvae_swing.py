@@ -15,9 +15,9 @@ from stillmotion.metrics.exhibits import Page
 from stillmotion.metrics.figure import Figure
 from stillmotion.models.kvae import KVAE
 from stillmotion.recipes.kvae_baselines import baseline, pendulum
-from stillmotion.recipes.kvae_bounds import Bounded, bound_figures, bound_tables, bound_terms, pixel_scale
+from stillmotion.recipes.kvae_bounds import DRAWS, Bounded, bound_figures, bound_tables, bound_terms, pixel_scale
 from stillmotion.recipes.kvae_readout import codes_of, r2_figures, r2_paper, r2_table, residuals, states_of, targets_of
-from stillmotion.recipes.lab import Lab, load
+from stillmotion.recipes.lab import Lab, fingerprint, load
 from stillmotion.recipes.reproduce import Reproduced, measured_once
 from stillmotion.training.settings import Run
 
@@ -46,11 +46,13 @@ def swing(lab: Lab) -> Reproduced:
 
 
 def _bounded(key: str, folders: list[Path], clips: ClipSet) -> Bounded:
-    terms = tuple(
-        measured_once(folder, f"parts of the bound of {len(clips)} clips", lambda at=folder: bound_terms(load(at), clips))  # type: ignore[misc]
-        for folder in folders
-    )
+    told = f"parts of the bound by {DRAWS} draws of clips {fingerprint(clips)}"
+    terms = tuple(measured_once(folder, told, partial(_terms, folder, clips)) for folder in folders)
     return Bounded(key, MODELS[key][0], terms, tuple(pixel_scale(load(folder)) for folder in folders))
+
+
+def _terms(folder: Path, clips: ClipSet) -> dict[str, list[float]]:
+    return bound_terms(load(folder), clips)
 
 
 def _readouts(folders: dict[str, list[Path]], data: Splits) -> tuple[dict[str, str], dict[str, Figure]]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from stillmotion.core.abilities import Model
-from stillmotion.data.base import Splits
+from stillmotion.data.base import ClipSet, Splits
 from stillmotion.metrics.exhibits import Table
 from stillmotion.metrics.results import read_results
 from stillmotion.models import files
@@ -54,6 +57,12 @@ class Lab:
         rows = tuple((run, round(float(read_results(folder)["minutes"]), 2)) for run, folder in self.trained.items())
         note = "Minutes of training alone, on the machine that results.json tells of."
         return Table(name, "What was trained", ("run", "minutes"), rows, note)
+
+
+def fingerprint(clips: ClipSet, *masks: Tensor) -> str:
+    """A hash of what is measured: all frames of the clips, where each clip lies in them, and masks."""
+    parts = (clips.frames, clips.starts, clips.lengths, *masks)
+    return sha256(b"".join(part.contiguous().cpu().numpy().tobytes() for part in parts)).hexdigest()[:16]
 
 
 def load(folder: Path) -> Model:

@@ -65,12 +65,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Reproduced:
-    """figures: by name. paper: the published value of some of them. judge: who saw the clips, None where no figure needs one."""
+    """figures: by name. paper: the published value of some of them. judge: who saw the clips, None where no figure needs one.
+
+    seeds: those that were really used, where they are not the plan's.
+    """
 
     page: Page
     figures: Mapping[str, Figure]
     paper: Mapping[str, float] = field(default_factory=dict)
     judge: Mapping[str, Any] | None = None
+    seeds: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         assert self.paper.keys() <= self.figures.keys(), f"published, but not measured: {self.paper.keys() - self.figures.keys()}"
@@ -106,7 +110,7 @@ def reproduce(name: str, folder: Path, plan: Plan) -> Path:
         "machine": machine(),
         "size": plan.size,
         "quick": plan.quick,
-        "seeds": list(range(plan.seeds)),
+        "seeds": list(range(plan.seeds) if found.seeds is None else found.seeds),
         "judge": None if found.judge is None else dict(found.judge),
         "figures": _entries(found),
     }

@@ -55,8 +55,8 @@ def _videos(folder: str, asked: dict[str, Any], root: Path | None, seed: int) ->
 
 
 def _built_in(source: str, root: Path | None) -> Part:
-    name = source.rpartition("/")[2]
+    model, _, name = source.rpartition("/")
     known = [name for name in DATA if name != "videos"]
-    if name not in known:
+    if name not in known or (model and model not in RECIPES):
         raise UserError(f"a folder of videos, or one of {', '.join(known)}", repr(source), "Check the path.")
     return Part(name=name, options={"root": str(root)} if root is not None and name not in MADE else {})

@@ -138,7 +138,7 @@ def _keys(lines: tuple[Line, ...]) -> list[Key]:
     for line, (x, y) in zip(lines, places, strict=True):
         number = ours.index(line.label) if line.label in ours else len(ours) + theirs.index(line.label)
         tone = -1 if line.published else number % COLOURS
-        found.append(Key(label(line), tone, SHAPES[number % len(SHAPES)], line.published, x, y))
+        found.append(Key(label(line), tone, SHAPES[(number + number // COLOURS) % len(SHAPES)], line.published, x, y))
     return found
 
 
