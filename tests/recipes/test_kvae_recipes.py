@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stillmotion.core.errors import UserError
-from stillmotion.models.files import build
+from stillmotion.models.files import build, load
 from stillmotion.recipes.execute import start
 from stillmotion.recipes.kvae import WORLDS, world
 from stillmotion.recipes.override import override
@@ -42,6 +42,8 @@ def test_a_tiny_run_goes_through_to_its_model_and_figures(tmp_path: Path, name: 
     folder = start(override(run, changes), tmp_path / "run", command="test", show=False)
     assert (folder / "model" / "model.safetensors").is_file()
     assert (folder / "results.json").is_file()
+    frames = load(folder).facts["frames"]
+    assert (frames["size"], frames["grey"]) == ({"box": 32, "torque": 16}[name], True), "clips from files are read as the model takes them"
     assert load_data(run).train.frame_shape == build("kvae", run.model.options, 0).frame_shape
 
 

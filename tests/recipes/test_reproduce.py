@@ -225,6 +225,16 @@ def test_another_run_in_its_place_is_refused_with_what_differs(tmp_path: Path) -
         train_once(wider, folder, PLAN)
 
 
+def test_a_model_that_today_s_defaults_would_not_make_is_refused(tmp_path: Path) -> None:
+    folder = tiny.train(tmp_path / "run", PLAN)
+    path = folder / "model" / "config.json"
+    told = json.loads(path.read_text())
+    told["options"]["flow_hidden"] = 7
+    path.write_text(json.dumps(told))
+    with pytest.raises(UserError, match=re.escape("model.options.flow_hidden is 7 there, and 8 here. Choose another folder")):
+        train_once(tiny.run(), folder, PLAN)
+
+
 def test_the_precision_that_was_found_on_the_machine_is_no_difference(tmp_path: Path) -> None:
     folder = tiny.train(tmp_path / "run", PLAN)
     assert train_once(tiny.run().model_copy(update={"precision": "auto"}), folder, PLAN) == folder

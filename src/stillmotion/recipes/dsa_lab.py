@@ -22,6 +22,8 @@ from stillmotion.models import files
 from stillmotion.recipes import lab as labs
 from stillmotion.recipes.bench import Bench
 from stillmotion.recipes.dsa import Size, sprites
+from stillmotion.recipes.evaluate import told_of_judge
+from stillmotion.recipes.held_out import clips_sha256
 from stillmotion.recipes.judge import NARROW, default_folder, judge_run, train_judge
 from stillmotion.recipes.measures import MEASURES
 from stillmotion.recipes.reproduce import measured_once
@@ -81,9 +83,7 @@ class Lab(labs.Lab):
     @cached_property
     def told_of_judge(self) -> dict[str, Any]:
         """What results.json holds of it."""
-        names = ("accuracy", "calibration", "data", "split", "clips", "clips_sha256", "seed", "minutes")
-        facts = {name: self.judge.facts.get(name) for name in names}
-        return {"folder": str(self.judge_folder), "sha256": self.judge.sha256, **facts, "other_split": False}
+        return told_of_judge(self.judge_folder, self.judge, sprites().data, clips_sha256(self.splits))
 
     def measure(self, run: Path, names: Sequence[str], characters: int | None = None) -> Figures:
         """Figures of the measures, by the names of their protocols, and those of `divergences`; measured once for the same weights.

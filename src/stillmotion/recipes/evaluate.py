@@ -62,7 +62,7 @@ def evaluate(
     warn_of_other_clips(folder, before["clips_sha256"], clips)
     precision = "bfloat16" if bench.low else "float32"
     about = {"command": command, "commit": commit(), "seed": seed, "machine": machine(), "precision": precision, "extras": told}
-    seen = _judge(judge, seen_by, run, clips) if seen_by else before["judge"]
+    seen = told_of_judge(judge, seen_by, run.data, clips) if seen_by else before["judge"]
     now = Circumstances(bench.moving, bench.data.train.moving, seen_by.sha256 if seen_by else None, clips)
     this = _Evaluation(folder, run, bench, before, now, about, seen)
     for protocol in dict.fromkeys(measure.protocol for measure in chosen.values()):
@@ -196,14 +196,14 @@ def check_moving(moving: Iterable[str], data: Splits) -> None:
             raise UserError("factors of the data as those that move", f"{factor!r}", f"The labels of this data: {labels}.")
 
 
-def _judge(folder: Path | None, loaded: LoadedJudge, run: Run, clips: str) -> dict[str, Any]:
-    """What is told of the judge beside every score. clips: the hash of the measured ones.
+def told_of_judge(folder: Path | None, loaded: LoadedJudge, measured: Part, clips: str) -> dict[str, Any]:
+    """What is told of the judge beside every score. measured: the data. clips: the hash of the held-out ones.
 
     other_split: it was trained on another split, or on a folder that has changed since, and may have seen the measured clips.
     """
     names = ("accuracy", "calibration", "data", "split", "clips", "clips_sha256", "seed", "minutes")
     facts = {name: loaded.facts.get(name) for name in names}
-    other = facts["data"] is None or complete(Part.model_validate(facts["data"])) != complete(run.data)
+    other = facts["data"] is None or complete(Part.model_validate(facts["data"])) != complete(measured)
     other = other or facts["clips_sha256"] not in (None, clips)
     return {"folder": str(folder), "sha256": loaded.sha256, **facts, "other_split": other}
 

@@ -13,7 +13,6 @@ from stillmotion.core.abilities import Model, Remembers, require
 from stillmotion.core.errors import UserError
 from stillmotion.core.registry import JUDGES
 from stillmotion.data.base import ClipSet, Splits
-from stillmotion.data.fitting import FrameSpec
 from stillmotion.models import files
 from stillmotion.recipes.override import override
 from stillmotion.recipes.results import commit, write_results
@@ -76,7 +75,7 @@ def _carry_out(trainer: Trainer, data: Splits) -> Path:
         model.eval()
         if isinstance(model, Remembers):
             require(model, Remembers).remember(encode(model, data.train.spread(REMEMBERED)))
-        files.save(model, folder / files.INNER, frames=_plain(frame_spec(run)), steps=data.train.steps, recipe=run.recipe)
+        files.save(model, folder / files.INNER, frames=_frames(run, model), steps=data.train.steps, recipe=run.recipe)
         write_results(folder, run, model, data, trainer.seconds)
     return folder
 
@@ -91,5 +90,8 @@ def _resident(clips: ClipSet, device: torch.device) -> ClipSet:
     return clips if device.type == "cpu" else replace(clips, frames=clips.frames.to(device))
 
 
-def _plain(spec: FrameSpec) -> dict[str, Any]:
+def _frames(run: Run, model: Model) -> dict[str, Any]:
+    """How frames must be read for the model, whose size and colours a built-in data set need not name."""
+    channels, size, _ = model.frame_shape
+    spec = replace(frame_spec(run), size=size, grey=channels == 1)
     return {name: value for name, value in asdict(spec).items() if not name.startswith("max_")}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from stillmotion.core.errors import FileRefused, UserError
-from stillmotion.core.registry import resolve
+from stillmotion.core.registry import MODELS, resolve
 from stillmotion.metrics.exhibits import Page, write_page
 from stillmotion.metrics.figure import Figure
 from stillmotion.metrics.protocols import OTHER, REPRODUCTION, protocol_of
@@ -165,9 +165,19 @@ def _check_same(run: Run, folder: Path) -> None:
     # what was asked for as "auto" is written down as what the machine had
     asked = run if run.precision != "auto" else run.model_copy(update={"precision": there.precision})
     differences = list(_differences(there.model_dump(mode="json"), asked.model_dump(mode="json")))
+    differences += _other_defaults(asked, folder) if not differences else []
     if differences:
         told = "; ".join(differences[:4]) + ("; ..." if len(differences) > 4 else "")
         raise UserError("the run that this reproduction trains", f"{folder}, which holds another: {told}", "Choose another folder.")
+
+
+def _other_defaults(asked: Run, folder: Path) -> list[str]:
+    """How the options of a finished model differ from what the run would make today: defaults are not written in a run."""
+    path = folder / files.INNER / files.CONFIG
+    if not path.is_file():
+        return []
+    today = resolve(MODELS, asked.model.name).config_type(**asked.model.options).model_dump(mode="json")
+    return list(_differences(read_object(path).get("options"), today, "model.options"))
 
 
 def _differences(there: Any, asked: Any, at: str = "") -> Iterator[str]:
