@@ -49,7 +49,7 @@ def test_help_names_the_four_commands_and_loads_nothing_heavy() -> None:
 
 def test_list_tells_where_each_set_is_looked_for(tmp_path: Path) -> None:
     text = run("list", "--data-root", tmp_path).output
-    sets = ("pendula", "digits", "sprites", "box", "gravity", "polygon", "pong", "torque", "videos")
+    sets = ("pendula", "digits", "sprites", "box", "gravity", "polygon", "pong", "torque", "mug", "videos")
     assert all(f"\n{name} " in f"\n{text}" for name in sets)
     assert "gravity   A ball that bounces in a square box under gravity" in text, "three worlds of one module, each in its own words"
     assert "torque    A pendulum under random torque" in text
@@ -119,7 +119,7 @@ def test_prepare_of_sets_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert f"sprites is in {tmp_path / 'sprites'}." in run("prepare", "sprites", "--data-root", tmp_path).output
     assert asked == [tmp_path]
     assert "pendula is computed and needs no data." in run("prepare", "pendula").output
-    known = "pendula, digits, sprites, box, gravity, polygon, pong, torque"
+    known = "pendula, digits, sprites, box, gravity, polygon, pong, torque, mug"
     assert f"'clps', which is neither. Data sets are {known}; or check the path." in message(run("prepare", "clps"))
     assert "Give the folder itself" in message(run("prepare", "videos"))
 

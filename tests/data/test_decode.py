@@ -67,6 +67,15 @@ def test_a_telling_name_is_not_needed(tmp_path: Path) -> None:
     assert numbers(read(write_av(tmp_path / "really_an_mp4.avi", ramp(4), container="mp4"))) == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("kind", ["png", "bmp"])
+def test_folders_of_pictures_of_every_kind(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    for number, frame in enumerate(ramp(4)):
+        Image.fromarray(frame).save(folder / f"frame_det_00_{number:06d}.{kind}")
+    assert numbers(read(folder)) == [0, 1, 2, 3]
+
+
 def test_turned_pictures_are_set_upright(tmp_path: Path) -> None:
     upright = np.zeros((16, 16, 3), np.uint8)
     upright[:8] = 255

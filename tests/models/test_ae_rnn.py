@@ -88,6 +88,17 @@ def test_each_objective_moves_its_half(objective: str, moved: set[str]) -> None:
         assert {parameter.grad is not None for parameter in group} == {name in moved}
 
 
+@torch.no_grad()
+def test_noise_on_codes_is_of_the_scale_that_is_asked_for() -> None:
+    made, batch = model(), clips()
+    bare, noisy = (made.frames(batch, {"code_noise": scale}, noise(1)).values["reconstruction"] for scale in (0.0, 0.7))
+    a = path_of(made.encode_frames(batch))
+    told = made.decode(Codes(path=a + 0.7 * torch.randn(a.shape, generator=noise(1)), mask=batch.mask))
+    torch.testing.assert_close(noisy, -Bernoulli(told).log_prob(batch.frames).sum((1, 2, 3, 4)).mean())
+    torch.testing.assert_close(bare, made.frames(batch, {}, noise(1)).values["reconstruction"])
+    assert noisy != bare
+
+
 def test_codes_hold_still_while_their_sequence_is_learned() -> None:
     """In `loss` the frames' part gets the gradient of the reconstruction and no other."""
     made, batch = model(), clips((2,))

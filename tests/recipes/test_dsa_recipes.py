@@ -76,7 +76,7 @@ def test_frames_of_the_data_are_those_of_the_model(tmp_path: Path) -> None:
 
 
 def test_what_there_are_no_settings_for_is_refused() -> None:
-    with pytest.raises(UserError, match="videos, or one of sprites, pendula, digits for a DSA, got 'box'"):
+    with pytest.raises(UserError, match="videos, or one of sprites, pendula, digits, mug for a DSA, got 'box'"):
         of(Part(name="box"), "quick")
 
 

@@ -12,11 +12,11 @@ from stillmotion.core.random import Noise
 from stillmotion.core.registry import DATA, resolve
 from stillmotion.models.vdsm import VDSM, VDSMConfig
 from stillmotion.recipes.sources import run_for
-from stillmotion.recipes.vdsm import LAMBDA_Z_RELEASED, Size, as_released, digits, of, pendula, sprites, videos
+from stillmotion.recipes.vdsm import LAMBDA_Z_RELEASED, Size, as_released, digits, mug, of, pendula, sprites, videos
 from stillmotion.training.settings import Part, Run
 
 RECIPES: dict[str, Any] = {
-    "pendula": pendula, "digits": digits, "sprites": sprites, "videos": lambda size: videos(size, data={"folder": "x"}),
+    "pendula": pendula, "digits": digits, "sprites": sprites, "mug": mug, "videos": lambda size: videos(size, data={"folder": "x"}),
 }  # fmt: skip
 EVERY = [(name, size) for name in RECIPES for size in get_args(Size)]
 
@@ -76,12 +76,21 @@ def test_the_paper_size_is_the_published_one() -> None:
     assert [static(at) for at in (0, 1 / 3, 1)] == pytest.approx([0.1, 1, 1])
 
 
+def test_mug_at_the_paper_size_is_the_published_one() -> None:
+    run = mug("paper")
+    published = {"static": 15, "pose": 30, "dynamic": 50, "decoder_channels": (512, 256, 128, 64), "rnn_layers": 3, "rnn_size": 512}
+    config = on_meta(run).config
+    assert {name: getattr(config, name) for name in published} == published
+    told = [(stage.steps, stage.learning_rate, stage.feed.batch, stage.feed.group_by) for stage in run.stages if stage.name != "paths"]
+    assert told == [(250 * 50, 1e-3, 20, None), (200 * 50, 1e-3, 20, None)]
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_weight_of_the_poses_falls_and_never_below_one(name: str) -> None:
     fall = RECIPES[name]("laptop").stages[0].schedules["path_kl"]
     values = [fall(k / 100) for k in range(101)]
     assert values == sorted(values, reverse=True)
-    assert values[-1] == pytest.approx(2.0 if name == "videos" else 1.0)
+    assert values[-1] == pytest.approx(2.0 if name in ("videos", "mug") else 1.0)
 
 
 @pytest.mark.parametrize("size", [16, 32, 64, 128])
@@ -147,5 +156,5 @@ def test_built_in_sets_by_name(source: str, root: Path | None, options: dict[str
 
 
 def test_data_without_settings_for_a_vdsm_is_refused() -> None:
-    with pytest.raises(UserError, match="videos, or one of pendula, digits, sprites for a VDSM, got 'box'"):
+    with pytest.raises(UserError, match="videos, or one of pendula, digits, sprites, mug for a VDSM, got 'box'"):
         of(Part(name="box"), "quick")

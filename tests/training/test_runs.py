@@ -49,3 +49,8 @@ def test_an_option_that_the_data_do_not_have_is_named() -> None:
 def test_frames_are_read_as_the_run_says() -> None:
     assert frame_spec(run_on("videos", folder="clips", size=32, grey=True, stride=2)) == FrameSpec(size=32, grey=True, stride=2)
     assert frame_spec(run_on("pendula")) == FrameSpec()
+
+
+def test_frames_are_read_as_the_data_set_is_where_the_run_says_nothing() -> None:
+    assert frame_spec(run_on("mug")) == FrameSpec(stride=2)
+    assert frame_spec(run_on("mug", stride=3)) == FrameSpec(stride=3)

@@ -84,3 +84,16 @@ def test_values_stay_between_the_bounds(value: float) -> None:
 def test_a_bad_schedule_is_refused(settings: dict[str, object], match: str) -> None:
     with pytest.raises(ValidationError, match=match):
         Schedule.model_validate(settings)
+
+
+def test_a_part_of_a_linear_curve_is_the_same_curve() -> None:
+    whole = Schedule(points=((0.1, 2.0), (0.5, 4.0), (0.9, 1.0)))
+    for start, end in ((0.0, 1.0), (0.0, 0.3), (0.3, 0.7), (0.95, 1.0)):
+        part = whole.between(start, end)
+        for share in (0.0, 0.2, 0.5, 0.77, 1.0):
+            assert part(share) == pytest.approx(whole(start + share * (end - start)))
+
+
+def test_a_bent_curve_cannot_be_cut() -> None:
+    with pytest.raises(ValueError, match="half_cosine"):
+        half_cosine(0, 1).between(0, 0.5)

@@ -173,6 +173,9 @@ def _download(name: str, root: Path | None) -> None:
         with Progress(True, f"fetching {name} (bytes)") as report:
             folder = fetchers[name](root, lambda done, total: report(done, total, ""))
         typer.echo(f"{name} is in {folder}.")
+    elif name == "mug":  # nothing to fetch without its licence: the crops that are there are decoded
+        for split, clips in _load(name, root)._asdict().items():
+            typer.echo(f"{split}: {len(clips):,} clips of {clips.steps} frames from {len(clips.source.unique())} videos")
     elif name in DATA and name != "videos":
         typer.echo(f"{name} is computed and needs no data.")
     else:
@@ -189,10 +192,13 @@ def _summary(target: str) -> str:
 
 
 def _whereabouts(name: str, root: Path | None) -> str:
+    from stillmotion.data import mug
     from stillmotion.data.roots import data_root, find
     from stillmotion.data.sources import MNIST, SPRITES
 
     place = data_root(root)
+    if name == "mug":
+        return f"there, in {place}" if mug.is_there(place) else f"not there: looked in {place}. It needs a licence and is not downloaded"
     wanted = {"digits": (MNIST, "t10k-images-idx3-ubyte.gz"), "sprites": (SPRITES, "body/0.png")}
     if name not in wanted:
         return "a folder of your own" if name == "videos" else "computed, needs no data"

@@ -68,7 +68,7 @@ def evaluate(
 
 @judge.command("train")
 def train_judge(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A run folder (its data and split), or pendula, digits, sprites.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A run folder (its data and split), or pendula, digits, sprites, mug.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The folder to make (default: where `evaluate` looks; not "
                                                         "with --steps, --channels or --seed).")] = None,
     data: Annotated[list[str] | None, typer.Option(help="An option of a built-in set, e.g. version=vdsm; may be repeated.")] = None,

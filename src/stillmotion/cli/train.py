@@ -26,8 +26,8 @@ FOR_FOLDERS = (
     "hold_out_tail", "hold_out_clip_per", "hold_out",
 )
 FOR_MODELS = ("prior_scale", "decoder_input", "posterior", "likelihood")
-Source = Annotated[str, typer.Argument(metavar="SOURCE", help="A folder of videos, or a built-in set: pendula, digits, sprites, box, "
-                                        "gravity, polygon, pong, torque.")]  # fmt: skip
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help="A folder of videos, or a built-in set: pendula, digits, sprites, mug, "
+                                        "box, gravity, polygon, pong, torque.")]  # fmt: skip
 ModelName = Annotated[str | None, modelling("--model", help="vdsm, dsa, kvae, dmm, dvbf, ae_rnn, vae_rnn or srnn (default: kvae on balls "
                                             "and torque, else vdsm).")]  # fmt: skip
 Output = Annotated[Path, typer.Option("--output", "-o", help="The run folder to make.")]

@@ -32,6 +32,7 @@ DATA: dict[str, str] = {
     "polygon": "stillmotion.data.balls:polygon",
     "pong": "stillmotion.data.pong:load",
     "torque": "stillmotion.data.torque:load",
+    "mug": "stillmotion.data.mug:load",
     "videos": "stillmotion.data.videos:load",
 }
 

@@ -20,8 +20,8 @@ from stillmotion.data.fitting import FrameSpec, Moment, Pixels, check_pixels, fi
 
 CHUNK_BYTES = 8 * 2**20
 BROKEN_PICTURE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-PICTURES = (".png", ".jpg", ".jpeg")
-UNDERSTOOD = "mp4, mov, webm, mkv, avi, gif, npy, npz, and folders of numbered png or jpg pictures"
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
+UNDERSTOOD = "mp4, mov, webm, mkv, avi, gif, npy, npz, and folders of numbered png, jpg or bmp pictures"
 CONVERT = "Convert it, for example with: ffmpeg -i IN OUT.mp4"
 
 
@@ -76,7 +76,7 @@ def kind_of(path: Path) -> str:
         return {b"AVI ": "avi", b"WAVE": "sound"}.get(head[8:12], "")
     starts = {
         b"\x1aE\xdf\xa3": "matroska", b"GIF8": "gif", b"\x93NUMPY": "npy", b"PK\x03\x04": "npz", b"\x89PNG": "picture",
-        b"\xff\xd8\xff": "picture", b"ID3": "sound", b"fLaC": "sound", b"\xff\xfb": "sound",
+        b"\xff\xd8\xff": "picture", b"BM": "picture", b"ID3": "sound", b"fLaC": "sound", b"\xff\xfb": "sound",
     }  # fmt: skip
     return next((kind for start, kind in starts.items() if head.startswith(start)), "")
 

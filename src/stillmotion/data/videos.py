@@ -98,7 +98,7 @@ def open_folder(
         prepared = prepare(Path(folder), spec, cache_folder(cache), report)
     labels = label([source.name for source in prepared.sources], pattern, labels_from)
     chosen = plan([source.frames for source in prepared.sources], labels, steps, 1 if hop is None else hop, rules or HoldOut(), seed)
-    splits = Splits(*(_clip_set(prepared, labels, windows, steps) for windows in (chosen.train, chosen.validation, chosen.test)))
+    splits = Splits(*(clip_set(prepared, labels, windows, steps) for windows in (chosen.train, chosen.validation, chosen.test)))
     notes = (*remarks(prepared.sources, prepared.refused, labels), *chosen.notes)
     return VideoFolder(splits, prepared.sources, prepared.refused, labels, spec, prepared.check, notes)
 
@@ -127,7 +127,8 @@ def remarks(sources: Sequence[Source], refused: Sequence[Refusal], labels: Label
     return notes
 
 
-def _clip_set(prepared: Prepared, labels: Labels, windows: list[Window], steps: int) -> ClipSet:
+def clip_set(prepared: Prepared, labels: Labels, windows: list[Window], steps: int) -> ClipSet:
+    """These windows of at most `steps` frames, over the one store of a decoded folder, with the labels of their clips."""
     source = torch.tensor([window.source for window in windows], dtype=torch.int64)
     first = torch.tensor([clip.start for clip in prepared.sources], dtype=torch.int64)
     return ClipSet(

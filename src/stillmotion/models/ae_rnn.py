@@ -24,6 +24,7 @@ from stillmotion.core.codes import Codes
 from stillmotion.core.errors import UserError
 from stillmotion.core.masks import total
 from stillmotion.core.precision import full_precision
+from stillmotion.core.random import normal
 from stillmotion.core.terms import Terms
 from stillmotion.nn.code_rnn import CodeRNN
 from stillmotion.nn.frames import FrameDecoder, FrameEncoder
@@ -56,7 +57,7 @@ class AERNNConfig(BaseModel):
 class AERNN(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes):
     name: ClassVar[str] = "ae_rnn"
     config_type: ClassVar[Any] = AERNNConfig
-    schedules: ClassVar[tuple[str, ...]] = ()
+    schedules: ClassVar[tuple[str, ...]] = ("code_noise",)
 
     def __init__(self, config: AERNNConfig) -> None:
         super().__init__()
@@ -84,8 +85,14 @@ class AERNN(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes
         return Terms({"reconstruction": self._reconstruction(a, clips), "dynamics": self._dynamics(a, clips)})
 
     def frames(self, clips: Clips, weights: Mapping[str, float], generator: torch.Generator | None) -> Terms:
-        """-log p(x_t | a_t) of the frames that are there, in nats per clip."""
-        return Terms({"reconstruction": self._reconstruction(self._read(clips), clips)})
+        """-log p(x_t | a_t) of the frames that are there, in nats per clip; `code_noise` is the scale of noise on the codes.
+
+        D4: noise that fades lets the coarse order of the codes be found first. Without, they fold, and no LSTM follows them.
+        """
+        a, noise = self._read(clips), weights.get("code_noise", 0.0)
+        if noise and generator is not None:
+            a = a + noise * normal(tuple(a.shape), generator, a)
+        return Terms({"reconstruction": self._reconstruction(a, clips)})
 
     def sequence(self, clips: Clips, weights: Mapping[str, float], generator: torch.Generator | None) -> Terms:
         """-log p(a) of the codes of the frames that are there, in nats per clip; gaps are fed with what the LSTM expects."""

@@ -57,7 +57,7 @@ VIDEOS: dict[Size, Lessons] = {
     "laptop": Lessons({**SMALL, "path": 32, "pixel_scale": 0.1}, steps=6000, batch=10),
     "paper": replace(PUBLISHED, model={**PAPER, "pixel_scale": 0.1}),
 }
-LESSONS = {"sprites": SPRITES, "pendula": PENDULA, "digits": PENDULA, "videos": VIDEOS}
+LESSONS = {"sprites": SPRITES, "pendula": PENDULA, "digits": PENDULA, "mug": VIDEOS, "videos": VIDEOS}
 
 
 def of(data: Part, size: Size, *, seed: int = 0, group_by: str | None = None) -> Run:

@@ -29,6 +29,10 @@ ON_VIDEOS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 RISING = {"srnn": ("path_kl", 0.2), "dmm": ("path_kl", 0.1), "dvbf": ("inverse_temperature", 0.15)}
 """The schedule of each model with one bound, and where it starts."""
+BALLS, EVEN = ("box", "gravity", "polygon", "pong"), 0.4
+"""Worlds, and the part of the Kalman VAE's steps there: steps of its rivals take longer, or are more, and minutes are to be alike."""
+BY_SEQUENCE = ("ae_rnn", "vae_rnn")
+"""These learn the sequence of codes by itself, at last with gaps where the Kalman VAE does."""
 HIDDEN = {"dvbf": 0.3}
 """The share of frames after the third that training never sees: recognition that reads the future knows gaps only if it has met some."""
 
@@ -44,16 +48,18 @@ def of(model: str, data: Part, size: str, *, seed: int = 0, group_by: str | None
 
 
 def _beside(model: str, kalman: Run) -> Run:
-    """The rival's run on the data of a Kalman VAE's, with its frame encoder and decoder, and its steps."""
+    """The rival's run on the data of a Kalman VAE's, with its frame encoder and decoder, and its time."""
     name = kalman.data.name
-    known = {"torque": ON_PENDULUM, "videos": ON_VIDEOS}.get(name, OPTIONS)
+    known = {"torque": ON_PENDULUM, "mug": ON_VIDEOS, "videos": ON_VIDEOS}.get(name, OPTIONS)
     if model not in known:
         raise UserError(f"a rival of the Kalman VAE on {name}: {', '.join(known)}", repr(model))
     shared = {option: value for option, value in kalman.model.options.items() if option in FRAMES}
-    steps = sum(stage.steps for stage in kalman.stages)
-    stages = (STAGES_ON_PENDULUM if name == "torque" else STAGES)[model]
+    steps = round(sum(stage.steps for stage in kalman.stages) * (EVEN if name in BALLS else 1))
+    stages = (STAGES_ON_PENDULUM if name == "torque" else STAGES)[model](model, steps)
+    if model in BY_SEQUENCE and any(stage.name == "gaps" for stage in kalman.stages):
+        stages = (*stages[:-1], *kvae.with_gaps(stages[-1]))
     part = Part(name=model, options=shared | known[model])
-    return kalman.model_copy(update={"recipe": f"{model}/{name}", "model": part, "stages": stages(model, steps)})
+    return kalman.model_copy(update={"recipe": f"{model}/{name}", "model": part, "stages": stages})
 
 
 ae_rnn, vae_rnn, srnn, dmm, dvbf = (partial(of, name) for name in ("ae_rnn", "vae_rnn", "srnn", "dmm", "dvbf"))
@@ -67,7 +73,7 @@ def pendulum(network: str, size: str = "laptop", *, seed: int = 0) -> Run:
 def ball(name: str, size: str = "laptop", *, seed: int = 0, hidden: float = 0.0, **options: Any) -> Run:
     """The Kalman VAE on a ball world with other options. hidden: the share of frames after the third that training never sees."""
     run = world(name, size, seed=seed)
-    feeds = {stage.name: {"feed": {"hidden": hidden}} for stage in run.stages if hidden}
+    feeds = {stage.name: {"feed": {"hidden": max(hidden, stage.feed.hidden)}} for stage in run.stages if hidden}
     return override(run, {"model": options, "stages": feeds})
 
 
@@ -77,10 +83,16 @@ def _fall(to: float) -> Schedule:
 
 
 def _frames_then_sequence(model: str, steps: int) -> tuple[Stage, ...]:
-    """Frames are learned for as long as in the Kalman VAE, and then their sequence for three times as long, which is cheap."""
+    """Frames are learned first, and then their sequence for three times as long, which is cheap.
+
+    Codes must lie in order, or no LSTM follows them: so noise, of itself or by a dear divergence, first lets the coarse be told alone.
+    """
     common: dict[str, Any] = {"feed": Feed(batch=BATCH), "decay": _fall(0.03), "learning_rate": 5e-3}
-    rise = {"path_kl": Schedule(points=((0.0, 0.1), (0.5, 1.0)))} if model == "vae_rnn" else {}
-    frames = Stage(name="frames", objective="frames", trains=("frames",), steps=steps, schedules=rise, **common)
+    fall = {
+        "vae_rnn": {"path_kl": Schedule(points=((0.0, 10.0), (0.4, 1.0)))},
+        "ae_rnn": {"code_noise": Schedule(points=((0.0, 1.0), (0.4, 0.0)))},
+    }
+    frames = Stage(name="frames", objective="frames", trains=("frames",), steps=steps, schedules=fall[model], **common)
     return frames, Stage(name="sequence", objective="sequence", trains=("sequence",), steps=3 * steps, **common)
 
 

@@ -74,6 +74,16 @@ def videos(size: Size = "laptop", *, data: dict[str, Any], seed: int = 0, group_
     return _run("vdsm/videos", "videos", data, _fit_channels(model), stages, seed)
 
 
+def mug(size: Size = "laptop", *, data: dict[str, Any] | None = None, seed: int = 0) -> Run:
+    """MUG faces: the person stays, the expression moves. A group is one clip, as in the paper; in the small sizes all is as for videos."""
+    options = data or {}
+    run = videos(size, data=options, seed=seed)
+    if size == "paper":
+        stages = _published(_stages(12_500, 5000, 10_000, rate=1e-3, batch=20), batch=20)
+        run = _run("vdsm/mug", "mug", options, {"static": 15}, stages, seed)
+    return run.model_copy(update={"recipe": "vdsm/mug", "data": Part(name="mug", options=options)})
+
+
 def _run(recipe: str, data: str, data_options: dict[str, Any], model: dict[str, Any], stages: tuple[Stage, ...], seed: int) -> Run:
     return Run(recipe=recipe, data=Part(name=data, options=data_options), model=Part(name="vdsm", options=model), stages=stages, seed=seed)
 
@@ -109,7 +119,7 @@ def _stages(
     return first, middle, second
 
 
-RUNS: dict[str, Callable[..., Run]] = {"pendula": pendula, "digits": digits, "sprites": sprites, "videos": videos}
+RUNS: dict[str, Callable[..., Run]] = {"pendula": pendula, "digits": digits, "sprites": sprites, "mug": mug, "videos": videos}
 
 
 def of(data: Part, size: Size, *, seed: int = 0, group_by: str | None = None) -> Run:

@@ -26,7 +26,7 @@ from stillmotion.tasks.codes import encode
 
 PAGE = "report.html"
 MOST_CODES = 400
-DATA_WORDS = {"pendula": "coloured pendula", "digits": "moving digits", "sprites": "Sprites characters"}
+DATA_WORDS = {"pendula": "coloured pendula", "digits": "moving digits", "sprites": "Sprites characters", "mug": "MUG faces"}
 
 
 def write_report(folder: Path) -> Path:

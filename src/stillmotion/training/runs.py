@@ -46,6 +46,8 @@ def load_part(data: Part, *, show: bool = True) -> Splits:
 
 
 def frame_spec(run: Run) -> FrameSpec:
-    """How frames must be read for the model of this run."""
+    """How frames must be read for the model of this run: as its options say, or else as its data set is read by default."""
     names = ("size", "fit", "grey", "stride", "fps")
-    return FrameSpec(**{name: run.data.options[name] for name in names if name in run.data.options})
+    usual = {name: parameter.default for name, parameter in signature(resolve(DATA, run.data.name)).parameters.items()}
+    given = usual | run.data.options
+    return FrameSpec(**{name: given[name] for name in names if name in given})

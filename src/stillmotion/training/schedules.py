@@ -40,6 +40,13 @@ class Schedule(BaseModel):
             progress = progress * self.cycles % 1 if progress < 1 else 1.0
         return min(max(self._value(progress), self.low), self.high)
 
+    def between(self, start: float, end: float) -> Schedule:
+        """This linear curve from one progress to another, as a schedule of its own. Raises ValueError for a curve of another kind."""
+        if self.kind != "linear":
+            raise ValueError(f"only a linear schedule can be cut, got a {self.kind} one")
+        inside = [((place - start) / (end - start), value) for place, value in self.points if start < place < end]
+        return self.model_copy(update={"points": ((0.0, self(start)), *inside, (1.0, self(end)))})
+
     def _value(self, progress: float) -> float:
         first, last = self.points[0], self.points[-1]
         if progress <= first[0]:
