@@ -201,6 +201,19 @@ def test_the_path_loss_measures_the_path_against_the_poses_of_each_frame() -> No
     torch.testing.assert_close(terms.total, terms.values["path_match"] + terms.values["dynamic_kl"] + 0.5 * terms.values["path_kl"])
 
 
+@pytest.mark.parametrize("options", [{}, {"dynamic_input": "samples"}, {"crossed": True, "recolour": 1.0, "rnn_layers": 1}])
+def test_the_path_loss_is_the_same_of_what_the_pose_head_says_of_the_frames(options: dict[str, object]) -> None:
+    model, clips = small_vdsm(**options), some_clips(4, 2, 3)
+    rows = torch.cat([model.readings()["paths"](Clips(frame[:, None], frame.new_ones(3, 1).bool())) for frame in clips.frames.unbind(1)], 1)
+    told = Clips((rows * clips.mask[:, :, None]).detach(), clips.mask)
+    of_frames, of_rows = (model.train().path_loss(each, {}, noise()) for each in (clips, told))
+    for name, value in of_frames.values.items():
+        torch.testing.assert_close(of_rows.values[name], value)
+    group = model.parameter_groups()["sequence"]
+    for one, other in zip(*(torch.autograd.grad(terms.total, group) for terms in (of_frames, of_rows)), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
 def test_the_path_loss_does_not_touch_the_decoder_or_s() -> None:
     model = small_vdsm()
     model.path_loss(some_clips(3, 2), {}, noise()).total.backward()

@@ -96,6 +96,24 @@ def test_in_bfloat16_the_logits_stay_close_and_come_back_in_float32() -> None:
     assert all(parameter.grad is not None and parameter.grad.dtype == torch.float32 for parameter in net.parameters())
 
 
+def test_on_a_cpu_the_last_layer_is_added_up_in_float32_whatever_it_was_multiplied_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, (mix, code) = decoder(size=32, channels=(4, 3, 2)), inputs()
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def spy(patches: Tensor, bias: Tensor, slope: float) -> Tensor:
+        seen.append((patches, bias))
+        return overlap_add(patches, bias, slope)
+
+    monkeypatch.setattr(blended, "overlap_add", spy)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = net(mix, code)
+    assert [patches.dtype for patches, _ in seen] == [torch.bfloat16, torch.bfloat16, torch.float32]
+    patches, bias = seen[-1]
+    assert torch.equal(patches, patches.bfloat16().float())  # the product itself was in low precision
+    exact = overlap_add(patches.double(), bias.double(), 1.0).view(2, 3, 32, 32, 3).permute(0, 1, 4, 2, 3)
+    torch.testing.assert_close(logits.double(), exact, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("piece", [1, 5, 12, 100])
 @pytest.mark.parametrize("trained", [True, False])
 def test_a_blend_is_the_weighted_sum_of_the_experts_whatever_the_pieces(piece: int, trained: bool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,26 @@ def test_the_decoder_is_fed_its_own_output(layers: int) -> None:
         torch.testing.assert_close(out[clip], recurrences.write(net.first, net.cells, hidden, memory, 5))
 
 
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("steps", [1, 2, 9])
+def test_one_layer_in_one_call_is_the_cell_step_by_step_with_its_gradients(dtype: torch.dtype, close: float, steps: int) -> None:
+    net, code = decoder(1).to(dtype), torch.randn(3, 3, dtype=dtype, requires_grad=True)
+    x, hidden, memory = net.first.expand(3, -1), net.hidden(code), net.cell(code)
+    outputs = []
+    for _ in range(steps):
+        hidden, memory = net.cells[0](x, (hidden, memory))
+        x = hidden
+        outputs.append(x)
+    ours, theirs = net(code, steps), torch.stack(outputs, 1)
+    assert ours.dtype == dtype
+    torch.testing.assert_close(ours, theirs, rtol=close, atol=close)
+    weight, wanted = torch.randn_like(theirs), [code, *net.parameters()]
+    for one, other in zip(
+        torch.autograd.grad((ours * weight).sum(), wanted), torch.autograd.grad((theirs * weight).sum(), wanted), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=close, atol=close)
+
+
 def test_a_longer_run_of_the_decoder_begins_like_a_shorter_one() -> None:
     net, code = decoder(), torch.randn(2, 3)
     torch.testing.assert_close(net(code, 9)[:, :4], net(code, 4))

@@ -15,8 +15,8 @@ PLACE = "oracles.few_sprites:load"
 SIZES = (9, 2, 5)
 
 
-def load(*, root: Path | None = None) -> Splits:
-    """Nine characters to train on, two for validation, five to test; each part of the clothing in two variants."""
+def load(*, root: Path | None = None, version: str = "standard") -> Splits:
+    """Nine characters to train on, two for validation, five to test; each part of the clothing in two variants, in either version."""
     everything = _everything(data_root(root))
     who = everything.labels["character"]
     return Splits(*(everything.subset(torch.isin(who, part)) for part in torch.split(torch.randperm(16, generator=_order()), SIZES)))

@@ -44,7 +44,7 @@ def tiny_run(steps: int = 4, batch: int = 3, **changes: Any) -> Run:
     """Two stages of `steps` steps with everything that draws random numbers: groups, choices of frames, dropout, recolouring."""
     first = Stage(
         name="poses", objective="poses", trains=("encoder", "decoder", "heads"), steps=steps, learning_rate=3e-3, clip_norm=1000,
-        feed=Feed(batch=batch, group_by="kind", clips_per_group=2, frames=3), schedules={"path_kl": Schedule(points=((0, 0.1), (1, 1)))},
+        feed=Feed(batch=batch, group_by="kind", clips_per_group=2, frames=4), schedules={"path_kl": Schedule(points=((0, 0.1), (1, 1)))},
     )
     second = Stage(
         name="sequence", objective="sequence", trains=("heads", "sequence"), steps=steps, feed=Feed(batch=batch),

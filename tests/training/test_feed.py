@@ -57,7 +57,7 @@ def test_passes_differ_from_one_another_and_between_seeds() -> None:
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=8))
 def test_a_batch_depends_on_its_position_alone(order: list[int]) -> None:
     data = numbered([3, 4, 5, 6, 2, 1, 6], [0, 0, 1, 1, 1, -1, 2])
-    feed = Feed(batch=4, group_by="kind", clips_per_group=2, frames=3)
+    feed = Feed(batch=4, group_by="kind", clips_per_group=2, frames=4)
     one = Batches(data, feed, 5)
     assert all(torch.equal(values(one, step), values(Batches(data, feed, 5), step)) for step in order)
 
@@ -102,6 +102,33 @@ def test_chosen_frames_are_a_random_choice_in_order() -> None:
         assert (frames.diff(dim=1) > 0).all()
         choices |= {tuple(row) for row in frames.tolist()}
     assert len(choices) == 20  # all the choices of 3 out of 6
+
+
+@pytest.mark.parametrize("clips", [2, 3])
+def test_the_clips_of_a_group_share_the_chosen_frames_and_can_be_told_apart(clips: int) -> None:
+    lengths = [STEPS, 1, 4, STEPS, STEPS, 2]
+    batches = Batches(numbered(lengths, [0] * 6), Feed(batch=6, group_by="kind", clips_per_group=clips, frames=3 * clips), 0)
+    choices = set()
+    for step in range(30):
+        assert batches(step).joined == clips
+        batch = values(batches, step)
+        assert batch.shape == (6, 3 * clips)
+        for stretch in batch.chunk(clips, 1):
+            for row in stretch:
+                there = row[row > 0] - 1
+                assert len(there) == min(3, lengths[int(there[0]) // 10])
+                assert (there // 10 == there[0] // 10).all()
+                assert (there.diff() > 0).all()
+                choices.add(tuple((there % 10).tolist()))
+    assert {choice for choice in choices if choice[-1] == STEPS - 1 and len(choice) == 3} == {
+        (a, b, STEPS - 1) for a in range(STEPS) for b in range(a + 1, STEPS - 1)
+    }
+
+
+def test_whole_clips_of_a_group_can_be_told_apart_too() -> None:
+    data = numbered([STEPS] * 4, [0] * 4)
+    assert Batches(data, Feed(batch=4, group_by="kind", clips_per_group=2), 0)(0).joined == 2
+    assert Batches(data, Feed(batch=4, frames=3), 0)(0).joined == 1
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 5, 6])
@@ -149,7 +176,7 @@ def test_a_labelled_feed_of_clips_without_labels_has_none() -> None:
     assert not Batches(numbered([3, 4]), Feed(batch=2, labelled=True), 0)(0).labels
 
 
-@pytest.mark.parametrize("feed", [{}, {"frames": 3}, {"group_by": "kind", "clips_per_group": 2, "frames": 7}])
+@pytest.mark.parametrize("feed", [{}, {"frames": 3}, {"group_by": "kind", "clips_per_group": 2, "frames": 8}])
 def test_controls_go_with_their_frames_and_true_states_stay_behind(feed: dict[str, object]) -> None:
     data = numbered([3, 4, 6, 6, 2], [0, 0, 1, 1, 1])
     number = data.frames[:, 0, 0].float()

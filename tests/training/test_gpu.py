@@ -28,7 +28,7 @@ def test_losses_are_those_of_the_cpu(objective: str, lengths: tuple[int, ...]) -
 
 
 def test_a_run_trains_is_saved_and_used(tmp_path: Path) -> None:
-    run = three_stage_run().model_copy(update={"precision": "bfloat16", "device": "cuda"})
+    run = three_stage_run(batch=5).model_copy(update={"precision": "bfloat16", "device": "cuda"})  # so many frames that they are read once
     model = files.build(run.model.name, run.model.options, run.seed).cuda()
     Trainer(model, run, tiny_clips(), tiny_clips(4, seed=1), tmp_path, show=False).fit()
     Trainer(model, run, tiny_clips(), None, tmp_path, show=False).fit()  # resumes at the end: Adam's moments find their device

@@ -361,6 +361,23 @@ def test_the_norm_of_the_gradient_is_clipped(tmp_path: Path) -> None:
     assert norms[None] > 1
 
 
+def test_gradients_below_the_bound_are_not_multiplied_and_those_above_as_pytorch_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    multiplied: list[float] = []
+    real = nn.utils.clip_grads_with_norm_
+    monkeypatch.setattr(nn.utils, "clip_grads_with_norm_", lambda p, bound, norm: (multiplied.append(bound), real(p, bound, norm)))
+    for bound in (1.0, 12.9, 13.1, 20.0):  # the norm is 13
+        ours, theirs = ([nn.Parameter(torch.zeros(2)) for _ in range(3)] for _ in range(2))
+        for one, two, _ in (ours, theirs):  # the third was not reached
+            one.grad, two.grad = torch.tensor([3.0, 4.0]), torch.tensor([0.0, 12.0])
+        assert loop._clip(ours, bound) == 13.0
+        nn.utils.clip_grad_norm_(theirs, bound)
+        for a, b in zip(ours[:2], theirs[:2], strict=True):
+            assert a.grad is not None
+            assert b.grad is not None
+            assert torch.equal(a.grad, b.grad)
+    assert multiplied == [1.0, 12.9]
+
+
 # precision
 
 

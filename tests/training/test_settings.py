@@ -92,6 +92,12 @@ def test_betas_reach_the_optimiser(tmp_path: Path) -> None:
     assert any(value.any() for value in moments[0].values())
 
 
+def test_frames_that_the_clips_of_a_group_cannot_share_are_refused() -> None:
+    with pytest.raises(ValidationError, match="shared evenly among the clips of a group: 7 of 2 clips are not"):
+        Feed(group_by="kind", clips_per_group=2, frames=7)
+    assert Feed(group_by="kind", clips_per_group=2, frames=8).frames == 8
+
+
 def test_hidden_frames_are_those_of_whole_single_clips() -> None:
     for other in ({"group_by": "kind", "clips_per_group": 2}, {"frames": 3}):
         with pytest.raises(ValidationError, match="hidden excludes group_by and frames"):

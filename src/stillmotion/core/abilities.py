@@ -15,6 +15,7 @@ from stillmotion.core.errors import MissingAbility, UserError
 from stillmotion.core.terms import Terms
 
 Objective = Callable[[Clips, Mapping[str, float], torch.Generator | None], Terms]
+Reading = Callable[[Clips], Tensor]
 
 
 class Model(nn.Module, ABC):
@@ -41,6 +42,14 @@ class Model(nn.Module, ABC):
     def objectives(self) -> Mapping[str, Objective]:
         """Losses by name, for models that are trained by more than one."""
         return {"loss": self.loss}
+
+    def readings(self) -> Mapping[str, Reading]:
+        """For each objective that reads its frames by parameters that it never changes: what it takes in their place.
+
+        By name of the objective, a function of clips to rows (B, T, D), each told by its own frame alone. Clips whose frames are these
+        rows give the same loss, so that a stage can read every frame once instead of at every step.
+        """
+        return {}
 
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
         """Named groups of parameters, for stages that train a part of the model."""

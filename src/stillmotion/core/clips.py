@@ -22,12 +22,14 @@ class Clips:
     mask: (B, T) bool, true where a frame is there. Finite values behind a false entry never change a result.
     controls: (B, T, U) or None.
     labels: factor name -> (B,) int64, -1 where unknown. For metrics only: no training code reads them.
+    joined: how many clips, of T / joined frames each, stand one after another in each of these: groups that a training feed made.
     """
 
     frames: Tensor
     mask: Tensor
     controls: Tensor | None = None
     labels: Mapping[str, Tensor] = field(default_factory=dict)
+    joined: int = 1
 
     def __post_init__(self) -> None:
         got = f"shape {tuple(self.frames.shape)}"
@@ -43,6 +45,8 @@ class Clips:
             if tuple(self.mask.shape) == size[::-1]:
                 remedy = "The batch looks transposed, (T, B): clips come first; use frames.transpose(0, 1)."
             raise UserError(f"a mask of shape (B, T) = {size}", f"shape {tuple(self.mask.shape)}", remedy)
+        if self.joined < 1 or size[1] % self.joined:
+            raise UserError("joined clips of equally many frames", f"{size[1]} frames of {self.joined} clips")
 
     @classmethod
     def of(cls, frames: Tensor, mask: Tensor | None = None, labels: Mapping[str, Tensor] | None = None) -> Clips:
@@ -86,7 +90,7 @@ class Clips:
         """The same clips on another device."""
         labels = {name: value.to(device) for name, value in self.labels.items()}
         controls = None if self.controls is None else self.controls.to(device)
-        return Clips(self.frames.to(device), self.mask.to(device), controls, labels)
+        return Clips(self.frames.to(device), self.mask.to(device), controls, labels, self.joined)
 
     def __getitem__(self, index: Tensor | slice) -> Clips:
         labels = {name: value[index] for name, value in self.labels.items()}

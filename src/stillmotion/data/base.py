@@ -17,7 +17,8 @@ from stillmotion.core.errors import UserError
 class ClipSet:
     """N windows of at most `steps` frames over one store of frames.
 
-    frames: (F, C, H, W) uint8, in memory or memory-mapped; windows may overlap, no frame is stored twice.
+    frames: (F, C, H, W) uint8, in memory or memory-mapped; windows may overlap, no frame is stored twice. Or (F, D) float, where a
+    model has read the frames.
     starts, lengths: (N,) int64; window i is frames[starts[i] : starts[i] + lengths[i]], padded to `steps` and masked.
     labels: factor name -> (N,) int64, -1 where unknown; for metrics, and for the grouping that a user asks for.
     classes: factor name -> names of its classes.
@@ -95,9 +96,10 @@ class ClipSet:
         return self.starts[index, None] + torch.minimum(offset, lengths - 1), offset < lengths
 
     def pixels(self, where: Tensor, mask: Tensor) -> Tensor:
-        """The frames at positions `where` (B, T) as floats in [0, 1], (B, T, C, H, W); zero where the mask is false."""
-        frames = self.frames[where.to(self.frames.device)].float().div_(255)
-        return frames if bool(mask.all()) else frames * mask.to(frames)[:, :, None, None, None]
+        """The frames at positions `where` (B, T), (B, T, C, H, W), bytes as floats in [0, 1]; zero where the mask is false."""
+        frames = self.frames[where.to(self.frames.device)]
+        frames = frames if frames.is_floating_point() else frames.float().div_(255)
+        return frames if bool(mask.all()) else frames * mask.to(frames).view(*mask.shape, *[1] * (frames.ndim - 2))
 
     def controls_at(self, where: Tensor, mask: Tensor) -> Tensor | None:
         """The controls of the frames at positions `where` (B, T), (B, T, U), if there are any; zero where the mask is false."""

@@ -41,6 +41,9 @@ MEMORY = 256
 MEMORY_STEPS = 16
 """Frames of each that are kept; a longer movement is rolled on by the dynamics."""
 
+FIRST_SCALE = -2.0
+"""Scales of both posteriors before training, ahead of softplus: about 0.13, as in the Kalman VAE."""
+
 Count = Annotated[int, Ge(1)]
 Positive = Annotated[float, Gt(0)]
 State = tuple[Tensor, Tensor]
@@ -103,6 +106,9 @@ class DSA(Model, Swaps, Generates, Remembers, Predicts, Imputes):
             # D5: the hidden layer of the report's text, which its code lacks
             self.path_hidden = nn.Sequential(nn.Linear(features, rnn), nn.LeakyReLU(0.2))
         self.path_head = nn.Linear(rnn, 2 * path)
+        # as wide as their priors from the start, codes would be drowned in their own noise: a mean picture, and nothing in the codes
+        for head in (self.static_head, self.path_head):
+            nn.init.constant_(head.bias[head.out_features // 2 :], FIRST_SCALE)
         self.prior_rnn = nn.LSTM(path, rnn, config.prior_cells, batch_first=True)
         self.prior_head = nn.Linear(rnn, 2 * path)
         self.decoder = BackboneDecoder(path + static, self.frame_shape, config.backbone, config.width)

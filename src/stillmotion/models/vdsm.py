@@ -24,11 +24,12 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stillmotion.core.abilities import EncodesFrames, Generates, Imputes, Model, Objective, Predicts, Remembers, Swaps
+from stillmotion.core.abilities import EncodesFrames, Generates, Imputes, Model, Objective, Predicts, Reading, Remembers, Swaps
 from stillmotion.core.clips import Clips
 from stillmotion.core.codes import Codes, Gaussian
 from stillmotion.core.errors import UserError
 from stillmotion.core.gaps import bridge
+from stillmotion.core.groups import apart, from_others, halves
 from stillmotion.core.masks import total, until_last
 from stillmotion.core.precision import full_precision
 from stillmotion.core.random import normal
@@ -89,6 +90,10 @@ class VDSMConfig(BaseModel):
     flow_hidden: Count = 100
     recolour: Annotated[float, Ge(0)] = 0.0
     """Strength of the random recolouring of the frames that poses are read from, in training. 0 is the paper; see the model's page."""
+    crossed: bool = False
+    """Whether, in training, the static code that decodes a clip is read from the other clips of its group; see the model's page."""
+    dynamic_input: Literal["means", "samples"] = "means"
+    """What q(d | x) reads of the poses: their means as in the released code, or samples, in which traces below their noise are lost."""
 
     @classmethod
     def as_released(cls, **changes: object) -> VDSMConfig:
@@ -145,6 +150,9 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
     def objectives(self) -> Mapping[str, Objective]:
         return {"poses": self.pose_loss, "paths": self.path_loss, "sequence": self.loss}
 
+    def readings(self) -> Mapping[str, Reading]:
+        return {"paths": self._pose_rows}
+
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
         """D8: the paper freezes encoder and decoder in stage two but for the last layers of s and z (`heads`); the code all but f_s."""
         f_s = [*self.static_mean.parameters(), *self.static_scale.parameters()]
@@ -158,24 +166,27 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
     def pose_loss(self, clips: Clips, weights: Mapping[str, float], generator: torch.Generator | None) -> Terms:
         """Stage one (equation 7): a group of frames that share an identity, each with a pose of its own, N(0, 1) a priori.
 
-        D25: the static divergence counts once per group, as in the code; equation 7 divides it among the frames.
+        D25: the static divergence counts once per group, as in the code; equation 7 divides it among the frames. Crossed, it is the mean
+        of the divergences of the group's codes, and a group of one clip is crossed between the halves of its time.
         """
-        static, poses = self._read(clips, generator if self.training else None)
+        clips, count = self._crossed(halves(clips) if self.config.crossed and clips.joined == 1 else clips)
+        static, poses = self._read(clips, generator if self.training else None, count)
         with full_precision(static.mean):
             s, z = static.sample(generator), poses.sample(generator)
-            path_kl = total(kl_to_prior(poses), clips.mask)
-        return self._terms(clips, s, z, weights, static_kl=kl_to_prior(static, self.static_prior), path_kl=path_kl)
+            path_kl = count * total(kl_to_prior(poses), clips.mask)
+        return self._terms(clips, s, z, weights, count, static_kl=kl_to_prior(static, self.static_prior), path_kl=path_kl)
 
     def path_loss(self, clips: Clips, weights: Mapping[str, float], generator: torch.Generator | None) -> Terms:
         """Between the stages, and ours: the sequence model learns to tell the poses of stage one, without decoding a frame.
 
         The term `path_match` is sum_t KL(q(z_t | x_t) of stage one || q(z_t | z_{t-1}, x, d)) along the model's own samples. Pixels
-        say little to a path that is still far off; poses say at once how far, at a fraction of the time.
+        say little to a path that is still far off; poses say at once how far, at a fraction of the time. Encoder and pose head are done
+        with, and what recolouring could teach them, they know: in place of the frames, clips may hold what the head says of each.
         """
-        _, poses = self._read(clips)  # the frame encoder is done with: what recolouring could teach it, it knows
-        with full_precision(poses.mean):
-            target = Gaussian(poses.mean.detach(), poses.scale.detach())
-            dynamic = self._dynamic(target.mean, clips.mask, generator)
+        rows = self._pose_rows(clips) if clips.frames.ndim == 5 else clips.frames
+        with full_precision(rows):
+            target = _pose(rows.detach())
+            dynamic = self._dynamic(self._told(target, generator), clips.mask, generator)
             _, divergence, path = self._path(dynamic.sample(generator), clips.mask.shape[1], generator, bend=False)
             values = {
                 "path_match": total(kl(target, path), clips.mask), "dynamic_kl": kl_to_prior(dynamic, self.dynamic_prior),
@@ -184,35 +195,54 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
         return Terms({name: value.mean() for name, value in values.items()}, {name: weights[name] for name in values if name in weights})
 
     def loss(self, clips: Clips, weights: Mapping[str, float], generator: torch.Generator | None) -> Terms:
-        """Stage two (equation 4): the whole sequence model."""
-        static, poses = self._read(clips, generator if self.training else None)
+        """Stage two (equation 4): the whole sequence model. Crossed, the clips of a group are so many sequences, each in full."""
+        clips, count = self._crossed(clips)
+        static, poses = self._read(clips, generator if self.training else None, count)
         with full_precision(static.mean):
-            dynamic = self._dynamic(poses.mean, clips.mask, generator)
+            dynamic = self._dynamic(self._told(poses, generator), clips.mask, generator)
             s, d = static.sample(generator), dynamic.sample(generator)
             z, divergence, _ = self._path(d, clips.mask.shape[1], generator)
             path_kl = total(divergence, until_last(clips.mask))
             static_kl, dynamic_kl = kl_to_prior(static, self.static_prior), kl_to_prior(dynamic, self.dynamic_prior)
         return self._terms(clips, s, z, weights, static_kl=static_kl, dynamic_kl=dynamic_kl, path_kl=path_kl)
 
-    def _terms(self, clips: Clips, s: Tensor, z: Tensor, weights: Mapping[str, float], **divergences: Tensor) -> Terms:
+    def _crossed(self, clips: Clips) -> tuple[Clips, int]:
+        """The clips of all groups one by one, and how many a group has, where static codes are crossed; else the groups as they are."""
+        return (apart(clips), clips.joined) if self.config.crossed else (clips, 1)
+
+    def _terms(
+        self, clips: Clips, s: Tensor, z: Tensor, weights: Mapping[str, float], count: int = 1, **divergences: Tensor
+    ) -> Terms:
+        """The terms of a loss. count: of clips whose frames are added up to a group."""
         logits = self._logits(s, z, weights.get("temperature", self.config.temperature))
         with full_precision(logits):
-            values = {"reconstruction": total(self.pixels.nll(logits, clips.frames), clips.mask), **divergences}
+            values = {"reconstruction": count * total(self.pixels.nll(logits, clips.frames), clips.mask), **divergences}
         factors = {name: weights[name] for name in divergences if name in weights}
         return Terms({name: value.mean() for name, value in values.items()}, factors)
 
     # inference
 
-    def _read(self, clips: Clips, recolouring: torch.Generator | None = None) -> tuple[Gaussian, Gaussian]:
-        """q(s | x) of the clips, and the pose of each frame read off it alone, recoloured where there is a generator for it."""
+    def _read(self, clips: Clips, recolouring: torch.Generator | None = None, count: int = 1) -> tuple[Gaussian, Gaussian]:
+        """q(s | x) of the clips, and the pose of each frame read off it alone, recoloured where there is a generator for it.
+
+        count: clips of a group stand one after another, and q(s | x) of each is read from the others.
+        """
         self.check(clips)
         features = self.encoder(clips.frames)
         other = features
         if recolouring is not None and self.config.recolour:
             other = self.encoder(recolour(clips.frames, self.config.recolour, recolouring))
         with full_precision(features):
-            mean, scale = self.pose_head(other.float()).chunk(2, -1)
-            return self._static(features.float(), clips.mask), Gaussian(mean, positive(scale))
+            poses = _pose(self.pose_head(other.float()))
+            return self._static(*from_others(features.float(), clips.mask, count)), poses
+
+    def _pose_rows(self, clips: Clips) -> Tensor:
+        """What the pose head says of each frame, (B, T, 2 Z)."""
+        self.check(clips)
+        features = self.encoder(clips.frames)
+        with full_precision(features):
+            rows: Tensor = self.pose_head(features.float())
+        return rows
 
     def _static(self, features: Tensor, mask: Tensor) -> Gaussian:
         """q(s | x). The scale passes through a softplus twice, as in the released code."""
@@ -226,9 +256,13 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
         return Gaussian(mean, scale)
 
     def _dynamic(self, poses: Tensor, mask: Tensor, generator: torch.Generator | None) -> Gaussian:
-        """q(d | x), from the means of the poses."""
+        """q(d | x), from values of the poses."""
         mean, scale = self.dynamic_head(self.sequence_encoder(poses, mask, generator if self.training else None)).chunk(2, -1)
         return Gaussian(F.leaky_relu(mean, 0.01), positive(scale))
+
+    def _told(self, poses: Gaussian, generator: torch.Generator | None) -> Tensor:
+        """What q(d | x) reads of the poses; without a generator their means."""
+        return poses.sample(generator) if self.config.dynamic_input == "samples" else poses.mean
 
     def _path(
         self, d: Tensor, steps: int, generator: torch.Generator | None, bend: bool = True
@@ -284,12 +318,14 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
     # abilities
 
     def encode(self, clips: Clips, generator: torch.Generator | None = None) -> Codes:
-        """Codes of whole clips through the sequence model. Raises UserError for clips of one frame, which have no motion."""
+        """Codes of whole clips through the sequence model: means, for which q(d | x) reads the means of the poses whatever it reads in
+        training; draws with a generator. Raises UserError for clips of one frame, which have no motion.
+        """
         if clips.mask.shape[1] < 2:
             raise UserError("clips of at least 2 frames", "T = 1", "For single frames use encode_frames (pose swap).")
         static, poses = self._read(clips)
         with full_precision(static.mean):
-            dynamic = self._dynamic(poses.mean, clips.mask, None)
+            dynamic = self._dynamic(self._told(poses, generator), clips.mask, None)
             d = dynamic.sample(generator)
             path, _, posterior = self._path(d, clips.mask.shape[1], generator)
         return Codes(static.sample(generator), d, path, clips.mask, static, dynamic, None if self.flows else posterior)
@@ -383,6 +419,12 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
         first, second = (total(log_density(way, poses), mask) for way in path.chunk(2))
         pick = torch.arange(len(mask), device=mask.device) + len(mask) * (second > first)
         return Gaussian(dynamic.mean[pick], dynamic.scale[pick])
+
+
+def _pose(rows: Tensor) -> Gaussian:
+    """q(z_t | x_t) from what the pose head says, (..., 2 Z)."""
+    mean, scale = rows.chunk(2, -1)
+    return Gaussian(mean, positive(scale))
 
 
 def _unless(unseen: Tensor, posterior: Gaussian, scale: float) -> Gaussian:

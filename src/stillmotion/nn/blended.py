@@ -70,10 +70,17 @@ class BlendedDecoder(nn.Module):
         for layer, (weight, bias) in enumerate(blended[1:], start=1):
             size = 2 ** (layer + 1)
             patches = torch.bmm(x, weight).view(clips * steps, size, size, -1)
-            slope = self.slope if layer < len(blended) - 1 else 1.0
+            slope = self.slope
+            if layer == len(blended) - 1:
+                slope, patches, bias = 1.0, _addable(patches), _addable(bias)
             x = overlap_add(patches, bias, slope).view(clips, -1, bias.shape[-1])
         size = 2 ** (len(blended) + 1)
         return x.float().view(clips, steps, size, size, -1).permute(0, 1, 4, 2, 3)
+
+
+def _addable(x: Tensor) -> Tensor:
+    """On a CPU at least float32: sums over runs as short as the colours of a pixel are several times slower in low precision there."""
+    return x.to(torch.promote_types(x.dtype, torch.float32)) if x.device.type == "cpu" else x
 
 
 def blend(mix: Tensor, bank: Tensor, dtype: torch.dtype) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -60,6 +62,8 @@ class SequenceDecoder(nn.Module):
         hidden = list(self.hidden(code).chunk(layers, 1))
         memory = list(self.cell(code).chunk(layers, 1))
         x = self.first.expand(code.shape[0], -1)
+        if layers == 1 and code.device.type == "cpu":  # the library of a GPU wants weights in one piece, and warns of others
+            return _fed_back(self.cells[0], x, hidden[0], memory[0], steps)
         outputs = []
         for _ in range(steps):
             for depth, cell in enumerate(self.cells):
@@ -68,6 +72,22 @@ class SequenceDecoder(nn.Module):
                 x = hidden[depth]
             outputs.append(x)
         return torch.stack(outputs, 1)
+
+
+def _fed_back(cell: Any, x: Tensor, hidden: Tensor, memory: Tensor, steps: int) -> Tensor:
+    """Outputs (B, steps, size) of an LSTM cell that is fed `x` (B, size) and from then on its own last output.
+
+    An input that is the hidden state meets the sum of both matrices there: after the first step this is an LSTM that hears nothing, in half
+    the products, and with one product for the gradient of the matrix in place of one for each step.
+    """
+    hidden, memory = cell(x, (hidden, memory))
+    if steps == 1:
+        return hidden[:, None]
+    matrix = cell.weight_ih + cell.weight_hh
+    weights = (matrix.new_zeros(len(matrix), 1), matrix, cell.bias_ih, cell.bias_hh)
+    nothing = x.new_zeros(len(x), steps - 1, 1)
+    later, _, _ = torch.lstm(nothing, (hidden[None], memory[None]), weights, True, 1, 0.0, True, False, True)
+    return torch.cat([hidden[:, None], later], 1)
 
 
 def read_both_ways(layer: nn.LSTM, x: Tensor, mask: Tensor) -> Tensor:

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import cast
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from stillmotion.core.abilities import Generates, Model, Predicts, Remembers, Swaps, require
 from stillmotion.core.codes import Codes
 from stillmotion.core.random import seed_of
 from stillmotion.data.base import ClipSet
 from stillmotion.metrics.exhibits import Curves, Line, Mark, Pictures
-from stillmotion.recipes.dsa_lab import CHARACTER
-from stillmotion.tasks.clips import default_source, generate, reconstruct, swap, swap_grid
+from stillmotion.recipes.gallery import WORDS, crossed, drawn, names_of, pictures, showcase, sources
+from stillmotion.tasks.clips import reconstruct, swap
 from stillmotion.tasks.codes import decode, encode
 
-SHOWN = 6
-CLASS = "action_direction"
-APART = 4
-"""From one shown clip to the next, in the order of the classes: another action in another direction."""
 DRAWS = 3
 BAD_FRAME = 3
 """The state that is drawn badly; frames are counted from 0."""
@@ -31,28 +23,15 @@ FARTHER = {1.0: "as drawn", 2.0: "twice as far", 4.0: "four times as far"}
 """From the mean of the dynamics, by how much the bad draw lies farther than an ordinary one."""
 ROLLED = 64
 """Clips over which the curve of derailed paths is taken."""
-WORDS = {"prior": "prior", "aggregate": "aggregate posterior"}
-
-
-def showcase(clips: ClipSet, count: int = SHOWN) -> ClipSet:
-    """One clip each of so many characters, evenly chosen, and of them another action in another direction than of the one before."""
-    people, classes = torch.unique(clips.labels[CHARACTER]), torch.unique(clips.labels[CLASS])
-    who = people[torch.linspace(0, len(people) - 1, count).round().long()]
-    what = classes[APART * torch.arange(count) % len(classes)]
-    chosen = (clips.labels[CHARACTER] == who[:, None]) & (clips.labels[CLASS] == what[:, None])
-    return clips.subset(chosen.int().argmax(1))
 
 
 def mixing(name: str, title: str, model: Model, clips: ClipSet, count: int = 5) -> Pictures:
     """Figure 6: every f with every path, beside and below the clips that they are drawn from."""
     shown = showcase(clips, count)
-    codes, frames = _drawn(model, shown), shown.clips().frames
-    grid = swap_grid(model, [codes[k : k + 1] for k in range(count)]).transpose(0, 1)
-    top = torch.cat([torch.zeros_like(frames[:1]), frames])
-    whole = torch.cat([top[None], torch.cat([frames[:, None], grid], 1)])
-    names = _names(shown)
+    whole = crossed(model, _drawn(model, shown), shown.clips().frames)
+    names = names_of(shown)
     note = "Row: whose f. Column: whose path. The first row and the first column are test clips; on the diagonal each meets itself."
-    return _pictures(name, title, whole, ("movement of", *names), ("identity of", *names), note)
+    return pictures(name, title, whole, ("movement of", *names), ("identity of", *names), note)
 
 
 def direction(model: Model, clips: ClipSet) -> Pictures:
@@ -63,7 +42,7 @@ def direction(model: Model, clips: ClipSet) -> Pictures:
     rows = torch.stack([frames, frames[other], swap(model, codes, codes[other])])
     note = "Where the mixed clip looks as that of f does, the direction is in f: it stays the same throughout a clip."
     title = "Figure 7: which way to look is found in the static code"
-    return _pictures("figure_7", title, rows, ("f from", "path from", "mixed"), (), note)
+    return pictures("figure_7", title, rows, ("f from", "path from", "mixed"), (), note)
 
 
 def new_static(name: str, title: str, model: Model, clips: ClipSet) -> Pictures:
@@ -71,16 +50,13 @@ def new_static(name: str, title: str, model: Model, clips: ClipSet) -> Pictures:
     shown = showcase(clips)
     kept = _drawn(model, shown)
     rows = [shown.clips().frames, *(swap(model, _new(model, len(shown), shown.steps, draw, "prior"), kept) for draw in range(DRAWS))]
-    return _pictures(name, title, torch.stack(rows), ("path from", *[f"f drawn, {draw + 1}" for draw in range(DRAWS)]), _names(shown))
+    return pictures(name, title, torch.stack(rows), ("path from", *[f"f drawn, {draw + 1}" for draw in range(DRAWS)]), names_of(shown))
 
 
-def from_priors(model: Model, steps: int, count: int = SHOWN) -> Pictures:
+def from_priors(model: Model, steps: int) -> Pictures:
     """Figure 9: f and the path both drawn, from the priors and from what the model remembers of training clips."""
-    seeds = {(source, draw): seed_of("figure 9", draw) for source in _sources(model) for draw in range(2)}
-    rows = [generate(model, count, steps, seed, source=source) for (source, _), seed in seeds.items()]
-    labels = tuple(WORDS[source] for source, _ in seeds)
     note = "Aggregate posterior: f and path of training clips, drawn independently of one another."
-    return _pictures("figure_9", "Figure 9: both codes drawn", torch.stack(rows), labels, (), note)
+    return drawn("figure_9", "Figure 9: both codes drawn", model, steps, note)
 
 
 @torch.inference_mode()
@@ -91,8 +67,8 @@ def derailed(model: Model, clips: ClipSet) -> tuple[Pictures, Curves]:
     rows = torch.stack([shown.clips().frames, *frames.values()])
     note = f"Of the path the state of frame {BAD_FRAME + 1} is drawn farther from the mean than it was; all other noise is the same."
     title = "Figure 10: one badly drawn state"
-    pictures = Pictures("figure_10", title, _bytes(rows), ("f from", *frames), _names(shown), note, scale=1, strip=True)
-    return pictures, _off_the_rails(model, clips.spread(ROLLED))
+    strips = pictures("figure_10", title, rows, ("f from", *frames), names_of(shown), note, strip=True)
+    return strips, _off_the_rails(model, clips.spread(ROLLED))
 
 
 def _off_the_rails(model: Model, clips: ClipSet) -> Curves:
@@ -114,10 +90,10 @@ def sizes_of_static(models: Mapping[str, Model], clips: ClipSet) -> Pictures:
     shown = showcase(clips)
     rows, labels = [shown.clips().frames], ["path from"]
     for label, model in models.items():
-        for source in _sources(model):
+        for source in sources(model):
             rows.append(swap(model, _new(model, len(shown), shown.steps, 0, source), _drawn(model, shown)))
             labels.append(f"{label}, {WORDS[source]}")
-    return _pictures("figure_11", "Figure 11: how many numbers f has", torch.stack(rows), labels, _names(shown))
+    return pictures("figure_11", "Figure 11: how many numbers f has", torch.stack(rows), labels, names_of(shown))
 
 
 def reconstructions(models: Mapping[str, Model], clips: ClipSet) -> Pictures:
@@ -125,7 +101,7 @@ def reconstructions(models: Mapping[str, Model], clips: ClipSet) -> Pictures:
     shown = showcase(clips)
     rows = torch.stack([shown.clips().frames, *(reconstruct(model, shown) for model in models.values())])
     note = "A model whose posteriors are the priors shows the same for every clip."
-    return _pictures("figure_12", "Figure 12: reconstructions at each beta", rows, ("test clip", *models), _names(shown), note)
+    return pictures("figure_12", "Figure 12: reconstructions at each beta", rows, ("test clip", *models), names_of(shown), note)
 
 
 # Codes
@@ -160,32 +136,9 @@ def _one_bad(model: Model, codes: Codes, steps: int, far: float, noise: str = "o
     return able.predict(replace(begun, path=bad), steps, _noise(model, f"{noise}, rest")).to("cpu")
 
 
-def _sources(model: Model) -> tuple[str, ...]:
-    """Where new codes can come from."""
-    return tuple(dict.fromkeys(("prior", default_source(model))))
-
-
 def _noise(model: Model, name: str) -> torch.Generator:
     return torch.Generator(_device(model)).manual_seed(seed_of("pictures", name))
 
 
 def _device(model: Model) -> torch.device:
     return next(model.parameters()).device
-
-
-# Grids
-
-
-def _pictures(
-    name: str, title: str, frames: Tensor, rows: Sequence[str], columns: Sequence[str], note: str = "Test clips of characters never seen."
-) -> Pictures:
-    return Pictures(name, title, _bytes(frames), tuple(rows), tuple(columns), note, scale=1)
-
-
-def _bytes(frames: Tensor) -> npt.NDArray[np.uint8]:
-    return cast("npt.NDArray[np.uint8]", (255 * frames).round().to(torch.uint8).numpy())
-
-
-def _names(clips: ClipSet) -> tuple[str, ...]:
-    """What each clip shows, in words."""
-    return tuple(clips.classes[CLASS][k] for k in clips.labels[CLASS].tolist())

@@ -16,7 +16,7 @@ from stillmotion.metrics.exhibits import Exhibit, Page
 from stillmotion.metrics.figure import Figure, Figures
 from stillmotion.models.dsa import DSAConfig
 from stillmotion.recipes.dsa import REPORT, sprites
-from stillmotion.recipes.dsa_lab import SHORT, WHOLE, Lab, over_seeds
+from stillmotion.recipes.dsa_lab import SHORT, WHOLE, Lab
 from stillmotion.recipes.dsa_pictures import derailed, direction, from_priors, mixing, new_static, reconstructions, sizes_of_static
 from stillmotion.recipes.dsa_tables import (
     ROWS,
@@ -28,7 +28,7 @@ from stillmotion.recipes.dsa_tables import (
     swap_table,
     two_factor_table,
 )
-from stillmotion.recipes.lab import load
+from stillmotion.recipes.lab import load, over_seeds
 from stillmotion.recipes.override import override
 from stillmotion.recipes.reproduce import Plan, Reproduced
 from stillmotion.training.runs import read_run

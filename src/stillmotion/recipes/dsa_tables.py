@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from stillmotion.metrics.exhibits import Cell, Table
 from stillmotion.metrics.figure import Figures
-from stillmotion.metrics.protocols import shown
 from stillmotion.metrics.published import Data, every_row, published
+from stillmotion.recipes.cells import leaks, number, printed, told, value_of
 from stillmotion.recipes.dsa_lab import as_static
 
 SPRITES = Data(name="sprites", version="standard")
@@ -44,10 +44,10 @@ def disagreement_table(figures: Figures) -> Table:
     head = ("", *words, *(f"published, {source}: {word}" for source in ("report", "original paper") for word in words))
     report = _report("DSA")
     rows = [
-        (label, *(_told(figures, f"disagreement_{kind}{factor}") for kind in TOLD), *_pair(report, factor), *_original(factor))
+        (label, *(told(figures, f"disagreement_{kind}{factor}") for kind in TOLD), *_pair(report, factor), *_original(factor))
         for label, factor in ROWS.items()
     ]
-    kept = (_told(figures, f"disagreement_{kind}{as_static('direction')}") for kind in TOLD)
+    kept = (told(figures, f"disagreement_{kind}{as_static('direction')}") for kind in TOLD)
     rows.append((STATIC_DIRECTION, *kept, *[None] * 6))
     return Table("table_1", "Table 1: disagreement with the real clips", head, tuple(rows), DISAGREEMENT_NOTE + SECOND_HAND)
 
@@ -60,7 +60,7 @@ def beta_table(models: Mapping[str, Figures], length: str) -> Table:
     rows = tuple(
         (
             label,
-            *(_told(figures, f"disagreement_{kind}{factor}") for figures in models.values() for kind in TOLD[:2]),
+            *(told(figures, f"disagreement_{kind}{factor}") for figures in models.values() for kind in TOLD[:2]),
             *_pair(report, factor)[:2],
         )
         for label, factor in ROWS.items()
@@ -72,7 +72,7 @@ def swap_table(figures: Figures) -> Table:
     """Share of swapped clips that show what they should."""
     asked = [(label, factor) for label, factor in ROWS.items()]
     asked += [("all that stays", "static"), ("all that moves", "dynamic"), ("both", "both"), (STATIC_DIRECTION, as_static("direction"))]
-    rows = tuple((label, _told(figures, f"swap_{name}_accuracy")) for label, name in asked)
+    rows = tuple((label, told(figures, f"swap_{name}_accuracy")) for label, name in asked)
     note = "f of one test clip, path of another; per cent with 95 % intervals. The direction is counted to what moves but in the last row."
     return Table("swaps", "Swaps both ways", ("", "right, %"), rows, note)
 
@@ -84,7 +84,7 @@ def two_factor_table(figures: Figures) -> Table:
     names |= {"H(y|x)": "two_factor_conditional_entropy", "H(y)": "two_factor_entropy", "inception score": "two_factor_inception_score"}
     dsvae = published_share("DSVAE")
     rows = tuple(
-        (label, _told(figures, name), _told(figures, f"{name}_aggregate"), _number(name, dsvae.get(name))) for label, name in names.items()
+        (label, told(figures, name), told(figures, f"{name}_aggregate"), printed(dsvae, name)) for label, name in names.items()
     )
     head = ("", "from the prior", "from the aggregate posterior", "published, DSVAE")
     note = (
@@ -97,7 +97,7 @@ def two_factor_table(figures: Figures) -> Table:
 def leak_table(figures: Figures) -> Table:
     """What probes read off f and off the pooled path, what the judge still sees once a code was drawn anew, and chance."""
     owners = {factor: "static" if label in STATIC else "dynamic" for label, factor in ROWS.items()}
-    rows = tuple((label, *_leaks(figures, factor, owners[factor])) for label, factor in ROWS.items())
+    rows = tuple((label, *leaks(figures, factor, owners[factor], ("static", "dynamic"))) for label, factor in ROWS.items())
     head = ("", "f, means", "f, samples", "path, means", "path, samples", "drawn anew", "chance")
     note = (
         "Accuracy in per cent on test clips of a linear probe / of a small network. f should not know the lower rows, the path not the "
@@ -112,21 +112,11 @@ def models_table(models: Mapping[str, Figures], steps: Mapping[str, int]) -> Tab
     columns |= {"swap, stays %": "swap_static_accuracy", "swap, moves %": "swap_dynamic_accuracy", "swap, both %": "swap_both_accuracy"}
     columns |= {"PSNR, dB": "psnr_sequence_test", "f says, nats": "kl_static", "path says, nats": "kl_path"}
     rows = tuple(
-        (label, f"{steps[label]:,}", *(_number(name, _value(figures, name)) for name in columns.values()))
+        (label, f"{steps[label]:,}", *(value_of(figures, name) for name in columns.values()))
         for label, figures in models.items()
     )
     note = "One seed each. Stays, moves: all such factors right at once. Says: the mean divergence of a clip's code from the prior."
     return Table("models", "Posteriors, sizes and beta", ("", "steps", *columns), rows, note)
-
-
-def _leaks(figures: Figures, factor: str, own: str) -> list[Cell]:
-    cells: list[Cell] = []
-    for code in ("static", "dynamic"):
-        name = f"probe_{code}_{factor}" if code == own else f"leak_{code}_to_{factor}"
-        for way in ("mean", "sample"):
-            both = [_value(figures, f"{name}_{way}{kind}") for kind in ("", "_mlp")]
-            cells.append(None if None in both else " / ".join(f"{100 * value:.1f}" for value in both if value is not None))
-    return [*cells, *(_number(name, _value(figures, name)) for name in (f"resampled_{own}_{factor}", f"chance_{factor}"))]
 
 
 def _report(method: str) -> dict[str, float]:
@@ -137,25 +127,9 @@ def _report(method: str) -> dict[str, float]:
 
 def _pair(numbers: Mapping[str, float], factor: str) -> list[Cell]:
     names = [f"disagreement_{kind}{factor}" for kind in TOLD]
-    return [_number(name, numbers.get(name)) for name in names]
+    return [printed(numbers, name) for name in names]
 
 
 def _original(factor: str) -> list[Cell]:
     numbers: Sequence[float | None] = ORIGINAL.get(factor, (None, None, None))
-    return [_number(f"disagreement_{kind}{factor}", value) for kind, value in zip(TOLD, numbers, strict=True)]
-
-
-def _told(figures: Figures, name: str) -> str | None:
-    """A figure with its interval."""
-    if name not in figures:
-        return None
-    value, low, high = (shown(name, number, digits=2) for number in (figures[name].value, figures[name].low, figures[name].high))
-    return f"{value} ({low} to {high})"
-
-
-def _number(name: str, value: float | None) -> str | None:
-    return None if value is None else shown(name, value, digits=2)
-
-
-def _value(figures: Figures, name: str) -> float | None:
-    return figures[name].value if name in figures else None
+    return [number(f"disagreement_{kind}{factor}", value) for kind, value in zip(TOLD, numbers, strict=True)]

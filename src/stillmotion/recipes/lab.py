@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from stillmotion.core.abilities import Model
 from stillmotion.data.base import ClipSet, Splits
 from stillmotion.metrics.exhibits import Table
+from stillmotion.metrics.figure import Figure, Figures
+from stillmotion.metrics.protocols import unit_of
 from stillmotion.metrics.results import read_results
 from stillmotion.models import files
 from stillmotion.recipes.override import override
@@ -68,3 +72,29 @@ def fingerprint(clips: ClipSet, *masks: Tensor) -> str:
 def load(folder: Path) -> Model:
     """The trained model of a run folder, on the CPU."""
     return files.load(folder).model
+
+
+def over_seeds(found: Sequence[Figures]) -> Figures:
+    """The mean over seeds of each figure that all of them have.
+
+    Seeds vary (Student's t, where there are several), and so do clips, the same for all: half-widths are added as squares. Intervals of
+    shares end at 0 and 1.
+    """
+    joined = {name: _joined([each[name] for each in found]) for name in found[0] if all(name in each for each in found)}
+    return {name: _within(figure) if unit_of(name) == "share" else figure for name, figure in joined.items()}
+
+
+def _joined(figures: Sequence[Figure]) -> Figure:
+    from scipy.stats import t as student
+
+    values = torch.tensor([figure.value for figure in figures], dtype=torch.float64)
+    if len(values) < 2:
+        return figures[0]
+    value = float(values.mean())
+    spread = float(student.ppf(0.975, len(values) - 1)) * float(values.std()) / math.sqrt(len(values))
+    down, up = (sum(abs(getattr(figure, end) - figure.value) for figure in figures) / len(figures) for end in ("low", "high"))
+    return Figure(value, value - math.hypot(spread, down), value + math.hypot(spread, up), figures[0].clips)
+
+
+def _within(figure: Figure) -> Figure:
+    return replace(figure, low=max(0.0, figure.low), high=min(1.0, figure.high))

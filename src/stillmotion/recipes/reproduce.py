@@ -38,6 +38,13 @@ REPRODUCTIONS: dict[str, str] = {
     "kvae/pendulum": "stillmotion.recipes.kvae_study:pendulum",
     "kvae/missing": "stillmotion.recipes.kvae_study:missing",
     "kvae/dynamics": "stillmotion.recipes.kvae_study:dynamics",
+    "vdsm": "stillmotion.recipes.vdsm_study:sprites",
+    "vdsm/questions": "stillmotion.recipes.vdsm_questions:reproduce",
+    "vdsm/sprites": "stillmotion.recipes.vdsm_study:sprites",
+    "vdsm/standard": "stillmotion.recipes.vdsm_study:standard",
+    "vdsm/digits": "stillmotion.recipes.vdsm_worlds:reproduce_digits",
+    "vdsm/pendula": "stillmotion.recipes.vdsm_worlds:reproduce_pendula",
+    "vdsm/weizmann": "stillmotion.recipes.vdsm_transfer:reproduce",
 }
 """Name -> "module:function", a function (folder, plan) -> Reproduced whose docstring begins with what it reproduces, in a line."""
 

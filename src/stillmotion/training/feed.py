@@ -39,13 +39,14 @@ class Batches:
         if self.shown is not None:
             mask = mask & self.shown[anchors]
         if self.feed.frames is not None and self.feed.frames < mask.shape[1]:
-            where, mask = _choose(where, mask, self.feed.frames, generator)
+            where, mask = _choose(where, mask, self.feed.frames, self.feed.clips_per_group, generator)
         mine = slice(self.rank * self.feed.batch, (self.rank + 1) * self.feed.batch)
         where, mask = where[mine], mask[mine]
         frames = self.data.pixels(where, mask)
         labels = {name: value[anchors[mine]] for name, value in self.data.labels.items()} if self.feed.labelled else {}
         controls = self.data.controls_at(where, mask)
-        return Clips(frames, mask.to(frames.device), None if controls is None else controls.to(frames.device), labels)
+        controls = None if controls is None else controls.to(frames.device)
+        return Clips(frames, mask.to(frames.device), controls, labels, self.feed.clips_per_group)
 
     def _at(self, position: int) -> Tensor:
         turn, offset = divmod(position, len(self.data))
@@ -87,8 +88,10 @@ def _partner(partners: tuple[Tensor, Tensor, Tensor], anchors: Tensor, generator
     return torch.where(pick == anchors, last, pick)
 
 
-def _choose(where: Tensor, mask: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A random choice of `count` frames of each group, in order; those that are there come first."""
-    score = torch.rand(mask.shape, generator=generator) + (~mask).float()
-    kept = score.argsort(1)[:, :count].sort(1).values
-    return where.gather(1, kept), mask.gather(1, kept)
+def _choose(where: Tensor, mask: Tensor, count: int, clips: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A random choice of `count` frames of each group, equally many of each of its clips, in order; those that are there come first."""
+    apart = (len(mask), clips, -1)
+    places, there, score = where.view(apart), mask.view(apart), torch.rand(mask.shape, generator=generator).view(apart)
+    score = score + (~there).float()
+    kept = score.argsort(2)[:, :, : count // clips].sort(2).values
+    return places.gather(2, kept).flatten(1), there.gather(2, kept).flatten(1)

@@ -23,6 +23,7 @@ from stillmotion.training import checkpoints
 from stillmotion.training.feed import Batches
 from stillmotion.training.journal import Journal
 from stillmotion.training.machine import Processes, join_processes
+from stillmotion.training.readings import read_once, worth_reading
 from stillmotion.training.settings import Run, Stage
 
 LOWER = 0.5
@@ -103,11 +104,11 @@ class Trainer:
         wrapped: nn.Module = self.model
         if self.processes.world > 1:
             wrapped = nn.parallel.DistributedDataParallel(self.model)
-        batches = Batches(self.train_set, stage.feed, seed_of(self.run.seed, stage.name), *self.processes)
         if self.step == 0:
             self._save(stage, parameters, optimiser)
         last_saved = started = time.monotonic()
         before = self.seconds
+        batches = Batches(self._clips(stage), stage.feed, seed_of(self.run.seed, stage.name), *self.processes)
         while self.step < first + stage.steps:
             local = self.step - first
             terms, weights = self._update(stage, local, wrapped, optimiser, parameters, batches)
@@ -120,6 +121,15 @@ class Trainer:
                 last_saved = time.monotonic()
             if stop:
                 raise Interrupted
+
+    def _clips(self, stage: Stage) -> ClipSet:
+        """What the stage is fed: the training clips, or what its objective reads of them, where it is worth reading it once and for all."""
+        reading = self.model.readings().get(stage.objective)
+        if reading is None or not worth_reading(self.train_set, stage):
+            return self.train_set
+        self.journal.say(f"stage {stage.name}: reading each frame once")
+        with self._precision():
+            return read_once(self.train_set, reading, self.device)
 
     def _update(
         self, stage: Stage, local: int, wrapped: nn.Module, optimiser: torch.optim.Optimizer,
@@ -136,8 +146,8 @@ class Trainer:
         optimiser.zero_grad(set_to_none=True)
         terms.total.backward()  # type: ignore[no-untyped-call]
         if stage.clip_norm is not None:
-            norm = nn.utils.clip_grad_norm_([value for _, value in parameters], stage.clip_norm)
-            self._finite([] if bool(norm.isfinite()) else ["the gradient"])
+            norm = _clip([value for _, value in parameters], stage.clip_norm)
+            self._finite([] if math.isfinite(norm) else ["the gradient"])
         optimiser.step()
         return terms, weights
 
@@ -145,10 +155,12 @@ class Trainer:
         noise = Noise(self.device)
         noise.manual_seed(seed)
         noise.rank, noise.world = self.processes
-        low = self.run.precision == "bfloat16"
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=low):
+        with self._precision():
             terms: Terms = wrapped(clips, weights, noise, stage.objective)
         return terms
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.run.precision == "bfloat16")
 
     def _finite(self, names: list[str]) -> None:
         if self._agree(bool(names))[0]:
@@ -273,6 +285,15 @@ def _thaw(model: Model, stage: Stage) -> list[tuple[str, nn.Parameter]]:
         parameter.requires_grad_(id(parameter) in chosen)
         parameter.grad = None
     return [(name, parameter) for name, parameter in model.named_parameters() if id(parameter) in chosen]
+
+
+def _clip(parameters: list[nn.Parameter], bound: float) -> float:
+    """Scales the gradients to a norm of at most `bound`; the norm that they had. Nothing is multiplied where there is nothing to do."""
+    norm = nn.utils.get_total_norm([value.grad for value in parameters if value.grad is not None])
+    length = float(norm)
+    if length > bound:
+        nn.utils.clip_grads_with_norm_(parameters, bound, norm)
+    return length
 
 
 def _restore_adam(optimiser: torch.optim.Adam, parameters: list[tuple[str, nn.Parameter]], tensors: dict[str, Tensor]) -> None:

@@ -22,9 +22,10 @@ class Feed(Settings):
 
     batch: groups per step and process. clips_per_group: how many clips of one class of the factor `group_by` are joined, frame after
     frame, to one group; without `group_by` a group is one clip. The factor `clip`, which needs no label, joins windows of one long
-    clip. frames: a random choice of that many frames of the group, in order; all of them by default. labelled: batches carry the
-    labels of their clips; for judges, which are supervised, and for nothing else. hidden: each frame after the first three of a clip is
-    hidden from the model with this probability, the same frames at every turn (Kalman VAE: training with missing frames).
+    clip. frames: a random choice of that many frames of the group, equally many of each of its clips, in order; all of them by default.
+    So the model can tell the clips of a group apart (`Clips.joined`): they take up equal stretches of its frames. labelled: batches
+    carry the labels of their clips; for judges, which are supervised, and for nothing else. hidden: each frame after the first three of
+    a clip is hidden from the model with this probability, the same frames at every turn (Kalman VAE: training with missing frames).
     """
 
     batch: Count = 20
@@ -38,6 +39,8 @@ class Feed(Settings):
     def _together(self) -> Feed:
         if (self.group_by is None) != (self.clips_per_group == 1):
             raise ValueError(f"group_by and clips_per_group above 1 need one another, got {self.group_by} and {self.clips_per_group}")
+        if self.frames is not None and self.frames % self.clips_per_group:
+            raise ValueError(f"frames are shared evenly among the clips of a group: {self.frames} of {self.clips_per_group} clips are not")
         if self.hidden and (self.group_by is not None or self.frames is not None):
             raise ValueError("hidden frames belong to whole single clips: hidden excludes group_by and frames")
         if self.labelled and self.group_by is not None:

@@ -1,0 +1,48 @@
+"""What a reproduction measures with: its trained models, and a judge of its own, on the device that is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from stillmotion.core.abilities import Model
+from stillmotion.data.base import Splits
+from stillmotion.metrics.judge_files import LoadedJudge, load_judge
+from stillmotion.models import files
+from stillmotion.recipes.evaluate import told_of_judge
+from stillmotion.recipes.held_out import clips_sha256
+from stillmotion.recipes.judge import train_judge
+from stillmotion.recipes.lab import load
+from stillmotion.recipes.reproduce import Plan
+from stillmotion.training.machine import choose_device
+from stillmotion.training.settings import Run
+
+QUICK: Mapping[str, Any] = {"channels": (16, 32, 64, 128), "steps": 60}
+"""Lessons of the judges of quick reproductions, which need not be sure."""
+
+
+def taught(lessons: Run, splits: Callable[[], Splits], folder: Path, plan: Plan) -> LoadedJudge:
+    """The judge of a folder, trained where it is not there or was stopped, on what `splits` then makes."""
+    if not (folder / files.INNER / files.CONFIG).is_file():
+        train_judge(lessons, splits(), folder, command=plan.command, show=plan.show)
+    loaded = load_judge(folder)
+    loaded.judge.to(choose_device("auto"))
+    return loaded
+
+
+def ready(run: Path) -> Model:
+    """The trained model of a run folder."""
+    return load(run).to(choose_device("auto"))
+
+
+def facts_of(judge: LoadedJudge, lessons: Run, splits: Splits, folder: Path) -> dict[str, Any]:
+    """What results.json holds of it: how often it is right on real clips that were kept from it."""
+    return told_of_judge(folder, judge, lessons.data, clips_sha256(splits))
+
+
+def accuracy(facts: Mapping[str, Any], factor: str) -> str:
+    """How often the judge is right on real clips that it never saw, in per cent with its interval."""
+    told = facts["accuracy"][factor]
+    value, low, high = (100 * told[name] for name in ("value", "low", "high"))
+    return f"{value:.2f} % ({low:.1f} to {high:.1f})"

@@ -1,0 +1,266 @@
+"""The questions that the VDSM documents leave open, each answered on Sprites by a short run that differs from one base run in one thing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+import torch
+
+from stillmotion.core.abilities import Model
+from stillmotion.core.random import seed_of
+from stillmotion.data.base import ClipSet
+from stillmotion.metrics.exhibits import Cell, Page, Table
+from stillmotion.metrics.figure import Figure, Figures, mean
+from stillmotion.models.vdsm import VDSMConfig
+from stillmotion.recipes.bench import Bench
+from stillmotion.recipes.cells import number
+from stillmotion.recipes.judged_lab import CHARACTER, JudgedLab, few
+from stillmotion.recipes.lab import fingerprint, over_seeds
+from stillmotion.recipes.override import override
+from stillmotion.recipes.reproduce import Plan, Reproduced, measured_once
+from stillmotion.recipes.vdsm import LAMBDA_Z_RELEASED, LAMBDA_Z_SEQUENCE, Size, sprites
+from stillmotion.training.settings import Part, Run
+
+Change: TypeAlias = Callable[[Run], Run]
+
+SOURCE = Part(name="sprites", options={"version": "vdsm"})
+SHARE = {"quick": 0.1, "laptop": 0.2, "paper": 0.2}
+"""Of the steps of each stage of the recipe."""
+CHARACTERS = {"quick": (12, 3), "laptop": (None, 50), "paper": (None, 50)}
+"""Training characters that probes may be fitted on, and validation characters that are measured, nine clips each."""
+MEASURED = ("reconstruction", "consistency", "swaps", "leakage of means", "leakage of samples")
+BOUND = "elbo_sequence_validation"
+ATTRIBUTES = ("body", "bottomwear", "topwear", "hair")
+PIECES = ("consistency_", "swap_", "probe_", "leak_", "psnr_", "elbo_")
+"""Beginnings of the names of figures; the key of a run is put behind them."""
+
+
+def options(**model: Any) -> Change:
+    """The run with these options of the model."""
+    return lambda run: override(run, {"model": model})
+
+
+def stages(**changes: dict[str, Any]) -> Change:
+    """The run with these settings of its stages, stage -> settings."""
+    return lambda run: override(run, {"stages": changes})
+
+
+def unchanged(run: Run) -> Run:
+    """The run as it is."""
+    return run
+
+
+def released_weights(run: Run) -> Run:
+    """lambda_z on the released splines, in both stages."""
+    return stages(
+        poses={"schedules": {"path_kl": LAMBDA_Z_RELEASED.model_dump(mode="json")}},
+        sequence={"schedules": {"path_kl": LAMBDA_Z_SEQUENCE.model_dump(mode="json")}},
+    )(run)
+
+
+def at_once(run: Run) -> Run:
+    """Everything is learned in stage two, for as many steps, at the rate and the temperatures of stage one."""
+    poses, _, sequence = run.stages
+    whole = sequence.model_copy(update={
+        "trains": ("encoder", "decoder", "heads", "sequence", "flows"), "steps": sum(stage.steps for stage in run.stages),
+        "learning_rate": poses.learning_rate, "schedules": {**sequence.schedules, "temperature": poses.schedules["temperature"]},
+    })  # fmt: skip
+    return run.model_copy(update={"stages": (whole,)})
+
+
+def single_groups(run: Run) -> Run:
+    """Groups of stage one are one clip, of which as many frames are drawn."""
+    return stages(poses={"feed": {"group_by": None, "clips_per_group": 1}})(run)
+
+
+def crossed(run: Run) -> Run:
+    """Static codes are crossed in both stages: stage two, too, reads pairs of clips of a character, as many clips in all."""
+    batch = run.stages[0].feed.batch
+    pairs = {"feed": {"batch": max(1, batch // 2), "group_by": CHARACTER, "clips_per_group": 2}}
+    return options(crossed=True)(stages(sequence=pairs)(run))
+
+
+def crossed_at_first(run: Run) -> Run:
+    """Static codes are crossed in stage one alone."""
+    return options(crossed=True)(uncrossed(run))
+
+
+def uncrossed(run: Run) -> Run:
+    """No code is crossed, and stage two reads single clips."""
+    alone = {"feed": {"batch": run.stages[0].feed.batch, "group_by": None, "clips_per_group": 1}}
+    return options(crossed=False)(stages(sequence=alone)(run))
+
+
+@dataclass(frozen=True)
+class Question:
+    """label: what is asked. answers: name -> the change that gives it; the first that the base run does not give is tried."""
+
+    label: str
+    answers: Mapping[str, Change]
+
+    def other(self, base: Run) -> tuple[str, Run]:
+        """What is tried beside the base run."""
+        tried = [(name, change(base)) for name, change in self.answers.items()]
+        return next(((name, run) for name, run in tried if not alike(run, base)), tried[0])
+
+
+RECIPE = "as in the base run"
+QUESTIONS: dict[str, Question] = {
+    "encoder": Question("encoder", {"linear": options(encoder_slope=1.0), "real": options(encoder_slope=0.2)}),
+    "prior_scale": Question(
+        "1/N_s in the prior of s", {"its deviation": options(prior_scale="deviation"), "its variance": options(prior_scale="variance")}
+    ),
+    "decoder_input": Question("the decoder sees", {"s": options(decoder_input="static"), "its softmax": options(decoder_input="mixture")}),
+    "dynamic_prior": Question(
+        "deviation of the prior of d", {"1/kappa_d": options(dynamic_prior="released"), "1": options(dynamic_prior="unit")}
+    ),
+    "frozen": Question("heads in stage two", {"frozen": stages(sequence={"trains": ["f_s", "sequence", "flows"]}), RECIPE: unchanged}),
+    "lambda_z": Question("lambda_z", {"released splines": released_weights, RECIPE: unchanged}),
+    "single_decoder": Question("decoders", {"one": options(single_decoder=True), "many": options(single_decoder=False)}),
+    "iaf": Question("q(z)", {"with flows": options(posterior="iaf"), "Gaussian": options(posterior="gaussian")}),
+    "at_once": Question("stage one", {"left out": at_once, RECIPE: unchanged}),
+    "single_groups": Question("actions in a group", {"one": single_groups, RECIPE: unchanged}),
+    "crossed": Question("static codes", {"crossed": crossed, "not crossed": uncrossed}),
+    "crossed_at_first": Question("static codes", {"crossed in stage one alone": crossed_at_first, RECIPE: unchanged}),
+    "dynamic_input": Question(
+        "q(d | x) reads", {"samples of poses": options(dynamic_input="samples"), "means of poses": options(dynamic_input="means")}
+    ),
+}  # fmt: skip
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "consistency, attributes %": tuple(f"consistency_{part}" for part in ATTRIBUTES),
+    "consistency, action %": ("consistency_action",),
+    "swap, stays %": ("swap_static_accuracy",), "swap, moves %": ("swap_dynamic_accuracy",),
+    "s tells attributes, samples %": tuple(f"probe_static_{part}_sample" for part in ATTRIBUTES),
+    "d tells action, samples %": ("probe_dynamic_action_sample",),
+    **{f"s tells action, {way}s %": (f"leak_static_to_action_{way}",) for way in ("mean", "sample")},
+    **{
+        f"{code[0]} tells attributes, {way}s %": tuple(f"leak_{code[1]}_to_{part}_{way}" for part in ATTRIBUTES)
+        for code in (("d", "dynamic"), ("path", "path")) for way in ("mean", "sample")
+    },
+    "PSNR, dB": ("psnr_sequence_validation",), "bound, nats": (BOUND,),
+}  # fmt: skip
+"""Heading -> figures, whose mean is shown; of probes the better one."""
+
+
+class Lab(JudgedLab):
+    """Measures on validation clips: what is chosen by these answers has not seen the test clips."""
+
+    @property
+    def size(self) -> Size:
+        """Of the runs."""
+        return cast(Size, super().size)
+
+    def compare(self, run: Path) -> Figures:
+        """Figures of clips of characters that were not trained on; measured once for the same weights."""
+        fitted, measured = CHARACTERS[self.size]
+        splits = few(self.splits, (fitted, measured, 0))
+        key = f"{', '.join(MEASURED)}, bound of validation clips {fingerprint(splits.validation)}, judge {self.judge.sha256[:12]}"
+        found = measured_once(run, key, partial(self._measured, run, MEASURED, splits))
+        return {name: Figure(**figure) for name, figure in found.items()}
+
+    def taken(self, bench: Bench, names: Sequence[str]) -> Figures:
+        """What can be measured, and the bound."""
+        return {**super().taken(bench, names), BOUND: bound(bench.model, bench.held)}
+
+
+def reproduce(folder: Path, plan: Plan) -> Reproduced:
+    """The open questions of the VDSM documents, each answered by a short run on Sprites."""
+    lab = Lab(folder, plan, source=SOURCE)
+    judge = lab.told_of_judge  # before anything is trained: without a good one nothing can be measured
+    answers, runs = tried(lab), {}
+    for key in answers:
+        runs[key] = [_train(lab, key, seed) for seed in range(plan.seeds)]
+    found = {key: over_seeds([lab.compare(run) for run in each]) for key, each in runs.items()}
+    page = Page("VDSM: questions that the documents leave open", _summary(lab), (table(found, answers), lab.runs_table("runs")))
+    figures = {named: figure for key, each in found.items() for name, figure in each.items() if (named := of_run(key, name))}
+    return Reproduced(page, figures | {name: figure for name, figure in found["base"].items() if name.startswith("chance_")}, {}, judge)
+
+
+def base_run(lab: Lab, seed: int = 0) -> Run:
+    """The recipe for Sprites with a share of the steps of each stage."""
+    run = sprites(lab.size, data=dict(lab.source.options), seed=seed)
+    shorter = {stage.name: {"steps": max(1, round(SHARE[lab.size] * stage.steps))} for stage in run.stages}
+    return override(run, {"stages": shorter})
+
+
+def tried(lab: Lab) -> dict[str, tuple[str, str]]:
+    """Key of each run -> what it asks and which answer it tries, the base run first."""
+    base = base_run(lab)
+    return {"base": ("base run", "")} | {key: (each.label, each.other(base)[0]) for key, each in QUESTIONS.items()}
+
+
+def _train(lab: Lab, key: str, seed: int) -> Path:
+    """The run of a question; the base run where the question changes nothing."""
+    base = base_run(lab, seed)
+    run = base if key == "base" else QUESTIONS[key].other(base)[1]
+    same = key != "base" and alike(run, base)
+    return lab.trained[f"base_{seed}"] if same else lab.train(f"{key}_{seed}", run)
+
+
+def alike(one: Run, other: Run) -> bool:
+    """Whether two runs of a VDSM end in the same weights: the same with all defaults written out."""
+    settled = (override(run, {"model": VDSMConfig.model_validate(run.model.options).model_dump(mode="json")}) for run in (one, other))
+    return next(settled) == next(settled)
+
+
+@torch.inference_mode()
+def bound(model: Model, clips: ClipSet) -> Figure:
+    """The evidence lower bound of whole clips by one draw of the codes, in nats per clip; the interval draws characters."""
+    noise, device = torch.Generator(), next(model.parameters()).device
+    draw = torch.Generator(device).manual_seed(seed_of("bound"))
+    who = clips.labels[CHARACTER]
+    parts = [(who == one).nonzero()[:, 0] for one in torch.unique(who)]
+    values = torch.stack([model.loss(clips.clips(part).to(device), {}, draw).elbo for part in parts]).cpu()
+    weights = torch.tensor([len(part) for part in parts])
+    noise.manual_seed(seed_of("bound interval"))
+    return replace(mean(values.repeat_interleave(weights), noise, torch.arange(len(parts)).repeat_interleave(weights)), clips=len(clips))
+
+
+def of_run(key: str, name: str) -> str | None:
+    """The name of a run's figure: `leak_crossed_static_to_action_sample`; None for those that are not kept."""
+    piece = next((piece for piece in PIECES if name.startswith(piece)), None)
+    kept = any(name.removesuffix("_mlp") in names for names in COLUMNS.values()) or name.startswith("leak_static_to_action_direction")
+    return f"{piece}{key}_{name.removeprefix(piece)}" if piece and kept else None
+
+
+def table(found: Mapping[str, Figures], answers: Mapping[str, tuple[str, str]]) -> Table:
+    """A row for each run. found: key -> figures. answers: key -> question and answer."""
+    rows = tuple((*answers[key], *(_cell(figures, names) for names in COLUMNS.values())) for key, figures in found.items())
+    return Table("questions", "Open questions", ("question", "tried", *COLUMNS), rows, _note(found["base"]))
+
+
+def _cell(figures: Figures, names: tuple[str, ...]) -> Cell:
+    values = [_better(figures, name) for name in names if name in figures]
+    return number(names[0], sum(values) / len(values)) if len(values) == len(names) else None
+
+
+def _better(figures: Figures, name: str) -> float:
+    """Of a probe the better one of the linear one and the network, which is what a code gives away at least."""
+    return max(figures[each].value for each in (name, f"{name}_mlp") if each in figures)
+
+
+def _note(base: Figures) -> str:
+    action, parts = _cell(base, ("chance_action",)), _cell(base, tuple(f"chance_{part}" for part in ATTRIBUTES))
+    return (
+        "Each run differs from the base run in what is tried, and in nothing else. Attributes: the mean over body, bottomwear, topwear and "
+        "hair; action: walk, cast or slash. Consistency: of reconstructions, by the judge. Swap, stays: all attributes right at once; "
+        "moves: action and direction. Tells: the better of a linear probe and a small network, on posterior means and on samples; s "
+        f"should not know the action (chance {action} %), d and path should not know attributes (chance {parts} %). Bound: with weights "
+        "of 1, one draw. Intervals are in results.json. Differences that are small beside those between seeds answer nothing."
+    )
+
+
+def _summary(lab: Lab) -> str:
+    steps = ", ".join(f"{stage.steps:,}" for stage in base_run(lab).stages)
+    seeds = "One seed" if lab.plan.seeds == 1 else f"{lab.plan.seeds} seeds"
+    measured = 9 * (CHARACTERS[lab.size][1] or 0)
+    return (
+        f"{seeds} of each run, {steps} steps of its stages (poses, paths, sequence), which is {100 * SHARE[lab.size]:.0f} % of the recipe: "
+        f"short runs compare answers and do not say how good a model gets. Sprites in the version of the paper, measured on {measured} "
+        "validation clips of characters that neither models nor judge were trained on; the test characters stay unseen."
+    )

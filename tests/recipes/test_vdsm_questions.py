@@ -1,0 +1,249 @@
+"""The open questions of VDSM: what each changes, and the table of their answers, with tiny models on a few characters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.distributions import Normal, kl_divergence
+
+from oracles import few_sprites
+from oracles.finished_runs import CHANNELS, quickly
+from oracles.small_vdsm import small_config
+from stillmotion.core.registry import DATA
+from stillmotion.metrics.exhibits import Table
+from stillmotion.metrics.figure import Figure
+from stillmotion.metrics.protocols import PROTOCOLS, better, protocol_of, unit_of
+from stillmotion.models.vdsm import VDSM, VDSMConfig
+from stillmotion.recipes import judged_lab, measures, vdsm, vdsm_questions
+from stillmotion.recipes.judge import Lessons
+from stillmotion.recipes.override import override
+from stillmotion.recipes.reproduce import REPRODUCTIONS, Plan, Reproduced
+from stillmotion.recipes.vdsm import LAMBDA_Z_RELEASED
+from stillmotion.recipes.vdsm_questions import COLUMNS, QUESTIONS, Lab, Question, alike, bound, of_run, table
+from stillmotion.training.runs import read_run
+from stillmotion.training.settings import Part, Run
+
+PLAN = Plan(quick=True, seeds=1, show=False, command="test")
+ASKED = ("crossed", "at_once")
+TINY: dict[str, Any] = {
+    "static": 4, "pose": 3, "dynamic": 5, "encoder_channels": (4, 4, 4, 4, 8), "decoder_channels": (4, 4, 4, 4),
+    "rnn_layers": 1, "rnn_size": 8, "transition_hidden": 4,
+}  # fmt: skip
+
+
+def base(size: vdsm.Size = "laptop") -> Run:
+    return vdsm.sprites(size, data={"version": "vdsm"})
+
+
+def tiny_sprites(size: vdsm.Size, *, data: dict[str, Any], seed: int = 0) -> Run:
+    few = {"feed": {"batch": 3}}
+    return override(vdsm.sprites(size, data=data, seed=seed), {"model": TINY, "stages": {"poses": few, "paths": few, "sequence": few}})
+
+
+@pytest.fixture(scope="module")
+def place(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the reproduction went; few characters, tiny networks, two questions, a judge of two steps."""
+    with pytest.MonkeyPatch.context() as patch, quickly():
+        patch.setenv("STILLMOTION_DATA", str(real_data))
+        patch.setitem(DATA, "sprites", few_sprites.PLACE)
+        patch.setattr(judged_lab, "NARROW", Lessons(CHANNELS, 2))
+        patch.setattr(judged_lab, "QUICK_JUDGE", 2)
+        patch.setattr(measures, "MOST_PAIRS", 30)
+        patch.setattr(vdsm_questions, "SOURCE", Part(name="sprites"))
+        patch.setattr(vdsm_questions, "sprites", tiny_sprites)
+        patch.setattr(vdsm_questions, "QUESTIONS", {key: QUESTIONS[key] for key in ASKED})
+        patch.setitem(vdsm_questions.CHARACTERS, "quick", (6, 2))
+        patch.setitem(vdsm_questions.SHARE, "quick", 1 / 30)
+        yield tmp_path_factory.mktemp("questions")
+
+
+@pytest.fixture(scope="module")
+def found(place: Path) -> Reproduced:
+    return vdsm_questions.reproduce(place, PLAN)
+
+
+# what each question changes
+
+
+@pytest.mark.parametrize("key", QUESTIONS)
+def test_every_question_makes_another_run_that_can_be_trained(key: str) -> None:
+    for size in ("quick", "laptop", "paper"):
+        start = base(size)
+        name, run = QUESTIONS[key].other(start)
+        assert name in QUESTIONS[key].answers
+        assert not alike(run, start)
+        assert sum(stage.steps for stage in run.stages) == sum(stage.steps for stage in start.stages)
+        assert (run.data, run.seed) == (start.data, start.seed)
+        with torch.device("meta"):
+            model = VDSM(VDSMConfig.model_validate(run.model.options))
+        for stage in run.stages:
+            assert set(stage.trains) <= model.parameter_groups().keys()
+            assert set(stage.schedules) <= set(model.schedules)
+        written = run.model_dump(mode="json")
+        assert Run.model_validate(written).model_dump(mode="json") == written
+
+
+def changed(key: str, *, size: vdsm.Size = "laptop") -> Run:
+    return QUESTIONS[key].other(base(size))[1]
+
+
+@pytest.mark.parametrize(("key", "option", "value"), [
+    ("encoder", "encoder_slope", 1.0), ("prior_scale", "prior_scale", "deviation"), ("decoder_input", "decoder_input", "static"),
+    ("dynamic_prior", "dynamic_prior", "released"), ("single_decoder", "single_decoder", True), ("iaf", "posterior", "iaf"),
+    ("dynamic_input", "dynamic_input", "samples"), ("crossed_at_first", "crossed", True),
+])  # fmt: skip
+def test_questions_of_the_model_change_one_option_and_nothing_else(key: str, option: str, value: object) -> None:
+    run, start = changed(key), base()
+    plain, other = (VDSMConfig.model_validate(each.model.options).model_dump() for each in (start, run))
+    assert {name: other[name] for name in other if other[name] != plain[name]} == {option: value}
+    assert run.stages == start.stages
+
+
+def test_questions_of_the_stages_change_what_they_say() -> None:
+    start, frozen, weights, single = base(), changed("frozen"), changed("lambda_z"), changed("single_groups")
+    assert frozen.stages[:2] == start.stages[:2]
+    assert frozen.stages[2].trains == ("f_s", "sequence", "flows")
+    assert [stage.schedules["path_kl"] for stage in weights.stages][::2] == [LAMBDA_Z_RELEASED, vdsm.LAMBDA_Z_SEQUENCE]
+    assert weights.stages[0].schedules["temperature"] == start.stages[0].schedules["temperature"]
+    feed = single.stages[0].feed
+    assert (feed.group_by, feed.clips_per_group, feed.frames, feed.batch) == (None, 1, 8, 10)
+    assert single.stages[1:] == start.stages[1:]
+
+
+def test_without_stage_one_a_single_stage_trains_everything() -> None:
+    run, start = changed("at_once"), base()
+    (stage,) = run.stages
+    assert (stage.objective, stage.steps) == ("sequence", sum(each.steps for each in start.stages))
+    model = VDSM(small_config())
+    grouped = {id(parameter) for name in stage.trains for parameter in model.parameter_groups()[name]}
+    assert grouped == {id(parameter) for parameter in model.parameters()}
+    assert stage.schedules["temperature"] == start.stages[0].schedules["temperature"]
+    assert stage.schedules["path_kl"] == start.stages[2].schedules["path_kl"]
+
+
+def test_crossed_runs_see_as_many_clips_in_stage_two() -> None:
+    run, start = changed("crossed"), base()
+    feed = run.stages[2].feed
+    assert run.model.options["crossed"] is True
+    assert (feed.group_by, feed.clips_per_group, feed.batch, feed.frames) == ("character", 2, 5, None)
+    assert run.stages[:2] == start.stages[:2]
+    name, back = QUESTIONS["crossed"].other(run)
+    assert name == "not crossed"
+    assert alike(back, start)
+
+
+def test_the_answer_that_the_base_run_gives_is_not_tried() -> None:
+    linear = override(base(), {"model": {"encoder_slope": 1.0}})
+    name, run = QUESTIONS["encoder"].other(linear)
+    assert name == "real"
+    assert run.model.options["encoder_slope"] == 0.2
+    with_defaults = override(base(), {"model": VDSMConfig.model_validate(base().model.options).model_dump(mode="json")})
+    assert alike(base(), with_defaults)
+    settled = Question("x", {"as it is": vdsm_questions.unchanged})
+    assert settled.other(base()) == ("as it is", base())
+
+
+# the table
+
+
+def test_columns_show_means_and_the_better_probe() -> None:
+    def one(value: float) -> Figure:
+        return Figure(value, value, value, 9)
+
+    parts = vdsm_questions.ATTRIBUTES
+    figures = {f"consistency_{part}": one(k / 10) for k, part in enumerate(parts)}
+    figures |= {"leak_static_to_action_mean": one(0.4), "leak_static_to_action_mean_mlp": one(0.5)}
+    figures |= {"elbo_sequence_validation": one(-1234.5)}
+    figures |= {"chance_action": one(1 / 3)} | {f"chance_{part}": one(0.2) for part in parts}
+    shown = table({"base": figures}, {"base": ("base run", "")})
+    row = dict(zip(shown.head, shown.rows[0], strict=True))
+    assert row["consistency, attributes %"] == "15.00"
+    assert row["s tells action, means %"] == "50.00"
+    assert row["bound, nats"] == "-1234.50"
+    assert row["swap, stays %"] is None
+    assert "chance 33.33 %" in shown.note
+    assert "chance 20.00 %" in shown.note
+
+
+def test_names_of_figures_keep_their_protocol() -> None:
+    for names in COLUMNS.values():
+        for name in names:
+            named = of_run("at_once", name)
+            assert named is not None
+            assert named != name
+            assert protocol_of(name) in PROTOCOLS
+            assert (protocol_of(named), unit_of(named), better(named)) == (protocol_of(name), unit_of(name), better(name))
+    assert of_run("iaf", "leak_static_to_action_mean_mlp") == "leak_iaf_static_to_action_mean_mlp"
+    assert of_run("iaf", "probe_path_action_mean") is None
+    assert of_run("iaf", "chance_body") is None
+
+
+def test_what_is_reproduced_is_registered() -> None:
+    assert REPRODUCTIONS["vdsm/questions"] == "stillmotion.recipes.vdsm_questions:reproduce"
+
+
+@pytest.mark.data
+def test_every_question_has_a_row_and_every_cell_is_measured(found: Reproduced, place: Path) -> None:
+    shown, runs = found.page.exhibits
+    assert isinstance(shown, Table)
+    assert isinstance(runs, Table)
+    assert [row[:2] for row in shown.rows] == [("base run", ""), ("static codes", "crossed"), ("stage one", "left out")]
+    assert all(cell is not None for row in shown.rows for cell in row)
+    assert [row[0] for row in runs.rows] == ["base_0", "crossed_0", "at_once_0"]
+    assert found.figures["consistency_crossed_body"].clips == found.figures["elbo_base_sequence_validation"].clips == 2 * 9
+    assert {"chance_action", "leak_crossed_path_to_hair_sample", "swap_at_once_dynamic_accuracy"} <= found.figures.keys()
+    assert found.judge is not None
+    assert read_run(place / "runs" / "crossed_0").model.options["crossed"] is True
+
+
+@pytest.mark.data
+def test_validation_clips_are_measured_and_never_test_clips(found: Reproduced, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = Lab(place, PLAN, source=Part(name="sprites"))
+    seen: list[set[int]] = []
+
+    def look(run: Path, names: object, splits: Any) -> dict[str, Any]:
+        seen.append(set(splits.validation.labels["character"].tolist()) | set(splits.test.labels["character"].tolist()))
+        return {}
+
+    monkeypatch.setattr(lab, "_measured", look)
+    (place / "elsewhere").mkdir(exist_ok=True)
+    lab.compare(place / "elsewhere")
+    assert seen == [set(few_sprites.load().validation.labels["character"].tolist())]
+
+
+@pytest.mark.data
+def test_what_was_trained_and_measured_is_not_done_again(found: Reproduced, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(vdsm_questions, "bound", fail)
+    assert vdsm_questions.reproduce(place, PLAN).figures == found.figures
+
+
+@pytest.mark.data
+def test_a_question_that_the_base_run_answers_trains_nothing(found: Reproduced, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vdsm_questions, "QUESTIONS", {"settled": Question("x", {"as it is": vdsm_questions.unchanged})})
+    again = vdsm_questions.reproduce(place, PLAN)
+    assert not (place / "runs" / "settled_0").exists()
+    assert again.figures["elbo_settled_sequence_validation"] == again.figures["elbo_base_sequence_validation"]
+
+
+@pytest.mark.data
+def test_the_bound_is_that_of_whole_clips_with_all_terms(place: Path) -> None:
+    clips = few_sprites.load().validation
+    model = VDSM(VDSMConfig.model_validate(TINY)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()  # every frame is grey, and q of everything is N(0, softplus(0)^2), which from z_2 on is p too
+    q, unit = Normal(torch.zeros(1), torch.tensor([math.log(2) + 1e-4])), Normal(torch.zeros(1), torch.ones(1))
+    static = kl_divergence(q, Normal(torch.zeros(1), torch.tensor([TINY["static"] ** -0.5])))
+    divergence = TINY["static"] * static + (TINY["dynamic"] + TINY["pose"]) * kl_divergence(q, unit)
+    figure = bound(model, clips)
+    assert figure.clips == len(clips)
+    assert figure.low <= figure.value <= figure.high
+    assert figure.value == pytest.approx(-(clips.frames[:8].numel() * math.log(2) + divergence.item()), rel=1e-6)
