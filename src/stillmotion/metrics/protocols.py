@@ -78,7 +78,7 @@ PROTOCOLS: dict[str, Protocol] = {
 NAMES: tuple[tuple[str, str], ...] = (
     (r"(psnr|ssim)_", "reconstruction"),
     (r"two_factor_", "two_factor"),
-    (r"swap_(border|frequency)", READERS),
+    (r"swap_(border|frequency)|rollout_", READERS),
     (r"swap_\w+_accuracy$", "swap"),
     (r"consistency_pooled_judge_", "vdsm_released"),
     (r"consistency_|embedding_(static|dynamic)_|generation_(conditional_)?entropy", "vdsm"),
@@ -91,14 +91,15 @@ NAMES: tuple[tuple[str, str], ...] = (
     (r"elbo_", "likelihood"),
 )
 UNITS: tuple[tuple[str, Unit], ...] = (
-    (r"psnr_", "dB"),
+    (r"psnr_|(transfer|rebuilt|identity_source)_psnr$", "dB"),
     (r"\w*entropy|disagreement_kl_|elbo_", "nats"),
     (r"swap_|two_factor_accuracy_|consistency_|embedding_|disagreement_|(chance|probe|leak|resampled)_|factor_vae|imputation_", "share"),
+    (r"(rollout|rebuilt|real|transfer|identity_source)_(?!feature)", "share"),
 )
 BETTER: tuple[tuple[str, Better], ...] = (
     # whether a code should know a factor is not in the name of an embedding; a floor is what no model can beat
     (r"chance_|disagreement_kl_random_|embedding_|frechet_\w+_floor$", ""),
-    (r"\w*conditional_entropy|disagreement_|leak_|resampled_|frechet_|imputation_", "lower"),
+    (r"\w*conditional_entropy|disagreement_|leak_|resampled_|frechet_|imputation_|\w+_feature_distance$", "lower"),
 )
 # the pooled judge is trained for its figures alone, whichever judge saw the others
 JUDGED = re.compile(
