@@ -165,6 +165,27 @@ def test_beta_weighs_either_divergence_and_nothing_else() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("posterior", ["factorised", "full"])
+def test_the_path_alone_is_the_bound_of_a_model_whose_static_code_is_zero(posterior: str) -> None:
+    model, batch = dsa(posterior=posterior), clips(WHOLE, [1, 1, 0, 1, 0])
+    alone = model.path_loss(batch, {"path_kl": 3.0, "static_kl": 7.0}, None)
+    torch.nn.init.zeros_(model.static_head.weight)
+    torch.nn.init.zeros_(model.static_head.bias[: model.config.static])
+    values = model.loss(batch, {}, None).values
+    assert set(alone.values) == {"reconstruction", "path_kl"}
+    for name, value in alone.values.items():
+        torch.testing.assert_close(value, values[name])
+    torch.testing.assert_close(alone.total, values["reconstruction"] + 3 * values["path_kl"])
+
+
+def test_the_path_alone_teaches_nothing_to_the_static_code() -> None:
+    model = dsa()
+    model.path_loss(clips(WHOLE), {}, noise()).total.backward()
+    assert model.static_head.weight.grad is None
+    assert model.path_head.weight.grad is not None
+
+
+@torch.no_grad()
 def test_pixels_of_unit_variance_cost_half_their_squared_error() -> None:
     model, batch = dsa(pixel_scale=1.0), clips(WHOLE)
     error = (model.decode(model.encode(batch)) - batch.frames).square().sum() / 2

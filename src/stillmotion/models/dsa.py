@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stillmotion.core.abilities import Generates, Imputes, Model, Predicts, Remembers, Swaps
+from stillmotion.core.abilities import Generates, Imputes, Model, Objective, Predicts, Remembers, Swaps
 from stillmotion.core.clips import Clips
 from stillmotion.core.codes import Codes, Gaussian
 from stillmotion.core.errors import UserError
@@ -119,26 +119,49 @@ class DSA(Model, Swaps, Generates, Remembers, Predicts, Imputes):
 
     # training
 
+    def objectives(self) -> Mapping[str, Objective]:
+        return {"loss": self.loss, "path": self.path_loss}
+
     def loss(self, clips: Clips, weights: Mapping[str, float], generator: torch.Generator | None) -> Terms:
         """Minus the bound, in nats per clip, with beta on either divergence. A frame that the mask lacks has no part in it.
 
         D8: beta is a weight like any other here; the report's code has no trace of it.
         """
         features = self._features(clips)
-        pale = features
-        if self.training and self.config.recolour and generator is not None:
-            pale = self.encoder(recolour(clips.frames, self.config.recolour, generator)).float()
+        pale = self._pale(clips, generator)
         with full_precision(features):
             static = self._static(features, clips.mask)
             f = static.sample(generator)
-            path = self._path(pale, clips.mask, f, generator)
-            static_kl, path_kl = kl_to_prior(static), total(kl(path.posterior, path.prior), self._told(clips.mask))
+            path = self._path(features if pale is None else pale, clips.mask, f, generator)
+            static_kl = kl_to_prior(static)
+        return self._terms(clips, f, path, weights, static_kl=static_kl)
+
+    def path_loss(self, clips: Clips, weights: Mapping[str, float], generator: torch.Generator | None) -> Terms:
+        """Ours, to begin with: the path alone, f being 0 for all clips. So it learns to say what there is to see of a movement.
+
+        Where f may speak from the start, it says what stays within a clip, the direction of a movement too, and then the path need not.
+        """
+        pale = self._pale(clips, generator)
+        features = self._features(clips) if pale is None else pale
+        with full_precision(features):
+            f = features.new_zeros(len(features), self.config.static)
+            path = self._path(features, clips.mask, f, generator)
+        return self._terms(clips, f, path, weights)
+
+    def _pale(self, clips: Clips, generator: torch.Generator | None) -> Tensor | None:
+        """The features of recoloured frames, in training and where that is asked for."""
+        if not self.training or not self.config.recolour or generator is None:
+            return None
+        return self._features(replace(clips, frames=recolour(clips.frames, self.config.recolour, generator)))
+
+    def _terms(self, clips: Clips, f: Tensor, path: Path, weights: Mapping[str, float], **divergences: Tensor) -> Terms:
         logits = self._logits(f, path.z)
         with full_precision(logits):
             reconstruction = total(self.pixels.nll(logits, clips.frames), clips.mask)
-            values = {"reconstruction": reconstruction, "static_kl": static_kl, "path_kl": path_kl}
+            path_kl = total(kl(path.posterior, path.prior), self._told(clips.mask))
+        values = {"reconstruction": reconstruction, **divergences, "path_kl": path_kl}
         means = {name: value.mean() for name, value in values.items()}
-        return Terms(means, {name: weights[name] for name in self.schedules if name in weights})
+        return Terms(means, {name: weights[name] for name in values if name in weights and name in self.schedules})
 
     # inference
 

@@ -15,11 +15,12 @@ from stillmotion.training.settings import Feed, Part, Run, Stage
 
 Size = Literal["quick", "laptop", "paper"]
 STAGE = "all"
-STATIC_KL = Schedule(points=((0, 500), (0.08, 500), (0.1, 5), (0.17, 1), (0.4, 1), (0.5, 3), (0.65, 3), (0.8, 1)))
-PATH_KL = Schedule(points=((0, 0.05), (0.08, 0.05), (0.17, 0.5), (0.3, 1), (0.5, 3), (0.65, 3), (0.8, 1)))
-"""Weights of the divergences of f and of the path. f is shut until the path says what there is to see of a movement, its direction too:
-what is known already is not learned again by f. Then both are free to learn, then dear, as much of the path is not movement, and at the
-end as they are in the bound.
+ALONE = 0.08
+"""Of the steps, in which the path learns by itself: what it knows already, the direction of a movement for one, f does not learn again."""
+STATIC_KL = Schedule(points=((0, 5), (0.1, 1), (0.35, 1), (0.45, 3), (0.6, 3), (0.75, 1)))
+PATH_KL = Schedule(points=((0, 0.05), (0.1, 0.5), (0.25, 1), (0.45, 3), (0.6, 3), (0.75, 1)))
+"""Weights of the divergences of f and of the path after that: at first both are free to learn, then dear, as much of the path is not
+movement, and at the end as they are in the bound.
 """
 
 PLAIN = constant(1.0)
@@ -27,7 +28,10 @@ PLAIN = constant(1.0)
 
 @dataclass(frozen=True)
 class Lessons:
-    """What is learned and how. model: options. rate: of Adam. static_kl, path_kl: weights of the divergences, before beta."""
+    """What is learned and how. model: options. rate: of Adam. static_kl, path_kl: weights of the divergences, before beta.
+
+    alone: the share of the steps in which the path learns without f.
+    """
 
     model: dict[str, Any]
     steps: int
@@ -35,17 +39,18 @@ class Lessons:
     rate: float = 1e-3
     static_kl: Schedule = STATIC_KL
     path_kl: Schedule = PATH_KL
+    alone: float = ALONE
     decay: Schedule | None = COOLING
     clip_norm: float | None = 5000
 
 
 SMALL: dict[str, Any] = {"backbone": "light", "width": 0.25, "rnn": 128, "prior_cells": 1, "static": 32, "path": 16}
 PAPER: dict[str, Any] = {"backbone": "paper", "rnn": 512, "prior_cells": 1}
-PUBLISHED = Lessons(PAPER, steps=72_000, batch=25, rate=2e-4, static_kl=PLAIN, path_kl=PLAIN, decay=None, clip_norm=None)
+PUBLISHED = Lessons(PAPER, steps=72_000, batch=25, rate=2e-4, static_kl=PLAIN, path_kl=PLAIN, alone=0, decay=None, clip_norm=None)
 """200 epochs of 9,000 clips. The code with it has a further 300."""
 REPORT: dict[str, Any] = {"backbone": "report", "rnn": 512, "prior_cells": 1}
 """The networks of the report; of its f it tries 256 and 32 numbers."""
-BLIND: dict[str, Any] = {"pixel_scale": 0.2, "recolour": 1.5, "path": 10}
+BLIND: dict[str, Any] = {"pixel_scale": 0.2, "recolour": 1.5}
 """Pixels sharper than the published deviation of 1, so that codes are worth their nats; and paths that cannot see colours."""
 
 SPRITES: dict[Size, Lessons] = {
@@ -86,13 +91,14 @@ def sprites(size: Size = "laptop", *, beta: float = 1.0, share: float = 1.0, see
 def taught(data: Part, lessons: Lessons, *, beta: float = 1.0, seed: int = 0) -> Run:
     """The run of these lessons. beta: a factor on both divergences, all along."""
     frames = {"size": data.options.get("size", 64), "channels": 1 if data.options.get("grey") else 3}
-    stage = Stage(
-        name=STAGE, steps=lessons.steps, learning_rate=lessons.rate, decay=lessons.decay, clip_norm=lessons.clip_norm,
-        feed=Feed(batch=lessons.batch),
-        schedules={"static_kl": _times(lessons.static_kl, beta), "path_kl": _times(lessons.path_kl, beta)},
-    )  # fmt: skip
+    common: dict[str, Any] = {"learning_rate": lessons.rate, "clip_norm": lessons.clip_norm, "feed": Feed(batch=lessons.batch)}
+    static_kl, path_kl = _times(lessons.static_kl, beta), _times(lessons.path_kl, beta)
+    alone = round(lessons.alone * lessons.steps)
+    first = Stage(name="path", objective="path", steps=max(1, alone), schedules={"path_kl": constant(path_kl(0))}, **common)
+    weights = {"static_kl": static_kl, "path_kl": path_kl}
+    rest = Stage(name=STAGE, steps=max(1, lessons.steps - alone), schedules=weights, decay=lessons.decay, **common)
     model = Part(name="dsa", options={**lessons.model, **frames})
-    return Run(recipe=f"dsa/{data.name}", data=data, model=model, stages=(stage,), seed=seed)
+    return Run(recipe=f"dsa/{data.name}", data=data, model=model, stages=(first, rest) if alone else (rest,), seed=seed)
 
 
 def _times(schedule: Schedule, factor: float) -> Schedule:
