@@ -15,10 +15,11 @@ from stillmotion.training.settings import Feed, Part, Run, Stage
 
 Size = Literal["quick", "laptop", "paper"]
 STAGE = "all"
-ALONE = 0.08
-"""Of the steps, in which the path learns by itself: what it knows already, the direction of a movement for one, f does not learn again."""
-STATIC_KL = Schedule(points=((0, 5), (0.1, 1), (0.35, 1), (0.45, 3), (0.6, 3), (0.75, 1)))
-PATH_KL = Schedule(points=((0, 0.05), (0.1, 0.5), (0.25, 1), (0.45, 3), (0.6, 3), (0.75, 1)))
+ALONE = 0.025
+"""Of the steps, in which the path learns by itself: what it knows already, the direction of a movement for one, f does not learn again.
+Three times as long, and on Sprites the path knows the hair too."""
+STATIC_KL = Schedule(points=((0, 5), (0.1, 1), (0.35, 1), (0.45, 3), (0.55, 3), (0.65, 1)))
+PATH_KL = Schedule(points=((0, 0.05), (0.1, 0.5), (0.25, 1), (0.45, 3), (0.55, 3), (0.65, 1)))
 """Weights of the divergences of f and of the path after that: at first both are free to learn, then dear, as much of the path is not
 movement, and at the end as they are in the bound.
 """
