@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillmotion.core.precision import full_precision, working_dtype
-from stillmotion.core.random import Noise, normal, seed_of, uniform
+from stillmotion.core.random import Noise, noise_of, normal, seed_of, uniform
 
 Draw = Callable[[tuple[int, ...], torch.Generator, torch.Tensor], torch.Tensor]
 
@@ -65,6 +65,12 @@ def test_seeds_fit_a_generator_and_tell_neighbours_apart(run: int, stage: str, s
     assert 0 <= seed < 2**63
     assert torch.Generator().manual_seed(seed).initial_seed() == seed
     assert len({seed, seed_of(run + 1, stage, step), seed_of(run, stage + "x", step), seed_of(run, stage, step + 1)}) == 4
+
+
+def test_noise_begins_alike_for_the_same_parts_alone() -> None:
+    first = torch.rand(3, generator=noise_of("a", 1))
+    assert torch.equal(first, torch.rand(3, generator=torch.Generator().manual_seed(seed_of("a", 1))))
+    assert not torch.equal(first, torch.rand(3, generator=noise_of("a", 2)))
 
 
 def test_the_working_dtype_is_that_of_autocast_or_of_the_input() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import time
 from functools import cache
@@ -130,6 +131,24 @@ def test_splits_are_apart_by_character_and_share_one_store(sheets: Path):
     whole = sprites.compose(sheets, (2, 2, 1, 2))
     row = int(splits.test.labels["character"][4]) * 9 + int(splits.test.labels["action_direction"][4])
     np.testing.assert_array_equal(clip(splits.test, 4), clip(whole, row))
+
+
+def test_who_composes_the_same_sheets_shares_the_frames_as_long_as_someone_holds_them(tmp_path: Path):
+    folder = write_sheets(tmp_path, (1, 1, 1, 2))
+    one = sprites.compose(folder, (1, 1, 1, 2))
+    part = one.subset(torch.arange(9))
+    del one
+    assert sprites.compose(folder, (1, 1, 1, 2)).frames is part.frames
+    assert sprites.compose(folder, (1, 1, 1, 1)).frames is not part.frames
+    # changed sheets are composed anew
+    shutil.copy(folder / "hair" / "0.png", folder / "hair" / "1.png")
+    again = sprites.compose(folder, (1, 1, 1, 2))
+    assert again.frames is not part.frames
+    np.testing.assert_array_equal(clip(again, 9), clip(again, 0))
+    known = len(sprites._stores)
+    del part, again
+    gc.collect()
+    assert len(sprites._stores) == known - 2
 
 
 @pytest.mark.usefixtures("small")

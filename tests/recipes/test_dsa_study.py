@@ -21,13 +21,12 @@ from stillmotion.metrics.protocols import protocol_of
 from stillmotion.metrics.results import RESULTS
 from stillmotion.models import files
 from stillmotion.models.dsa import DSA, DSAConfig
-from stillmotion.recipes import dsa, dsa_lab, dsa_pictures, dsa_study, judged_lab, measures
+from stillmotion.recipes import dsa, dsa_lab, dsa_pictures, dsa_study, judged_lab, measures, own_judge
 from stillmotion.recipes import lab as labs
 from stillmotion.recipes.dsa_lab import Lab, as_static, divergences
 from stillmotion.recipes.dsa_pictures import derailed, mixing
 from stillmotion.recipes.dsa_study import of_variant, order
 from stillmotion.recipes.gallery import showcase
-from stillmotion.recipes.judge import Lessons
 from stillmotion.recipes.reproduce import REPRODUCTIONS, Plan, Reproduced
 from stillmotion.tasks.codes import encode
 from stillmotion.training.runs import RUN_FILE
@@ -55,8 +54,7 @@ def few(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         patch.setenv("STILLMOTION_DATA", str(real_data))
         patch.setitem(DATA, "sprites", few_sprites.PLACE)
         patch.setitem(dsa.SPRITES, "quick", replace(dsa.SPRITES["quick"], model=TINY, steps=10))
-        patch.setattr(judged_lab, "NARROW", Lessons(CHANNELS, 2))
-        patch.setattr(judged_lab, "QUICK_JUDGE", 2)
+        patch.setattr(own_judge, "QUICK", {"channels": CHANNELS, "steps": 2})
         patch.setattr(judged_lab, "QUICK_CHARACTERS", (6, 2, 2))
         patch.setattr(measures, "MOST_PAIRS", 50)
         patch.setattr(dsa_pictures, "ROLLED", 4)

@@ -308,6 +308,10 @@ def test_a_judge_that_was_trained_on_another_split_is_told(run: Path, judge: Pat
     (other / "model" / "config.json").write_text(json.dumps(config))
     assert evaluate(run, judge=other, only=("swap",))["judge"]["other_split"] is True
     config["facts"]["data"]["options"]["seed"] = 0  # which it is by default
+    config["facts"]["clips_sha256"] = None
+    (other / "model" / "config.json").write_text(json.dumps(config))
+    assert evaluate(run, judge=other, only=("swap",))["judge"]["other_split"] is False
+    config["facts"]["clips_sha256"] = clips
     (other / "model" / "config.json").write_text(json.dumps(config))
     assert evaluate(run, judge=other, only=("swap",))["judge"]["other_split"] is False
 

@@ -21,7 +21,7 @@ from stillmotion.metrics.judge import Verdicts, read_all
 from stillmotion.metrics.judge_files import load_judge
 from stillmotion.recipes import judge as module
 from stillmotion.recipes.held_out import clips_sha256
-from stillmotion.recipes.judge import NARROW, complete, default_folder, examined, judge_run, judgeable, train_judge, what
+from stillmotion.recipes.judge import NARROW, complete, default_folder, examined, judge_run, judgeable, placeless, train_judge, what
 from stillmotion.testing.references import ExactJudge, World, toy_world
 from stillmotion.testing.toys import toy
 from stillmotion.training import journal, loop
@@ -124,6 +124,24 @@ def test_the_folder_of_another_run_is_refused_and_left_alone(tmp_path: Path) -> 
         with pytest.raises(UserError, match=r"stopped run of this very judge, got .*, which holds another run\. Choose another folder"):
             train_judge(other, toys(), tmp_path, command="", show=False)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == before
+
+
+def test_a_stopped_judge_goes_on_where_its_folder_of_videos_was_moved(tmp_path: Path) -> None:
+    def of(folder: str) -> Run:
+        return lessons(2).model_copy(update={"data": Part(name="videos", options={"folder": folder})})
+
+    train_judge(of("/there/clips"), toys(), tmp_path, command="", show=False)
+    train_judge(of("/here/clips"), toys(), tmp_path, command="", show=False)
+    assert read_run(tmp_path).data.options == {"folder": "/here/clips"}
+    with pytest.raises(UserError, match="which holds another run"):
+        train_judge(of("/here/others"), toys(), tmp_path, command="", show=False)
+
+
+def test_data_is_told_without_its_place_and_judges_of_two_places_are_two() -> None:
+    one, other = (Part(name="videos", options={"folder": f"/{place}/clips", "cache": "/c", "size": 8}) for place in ("there", "here"))
+    assert placeless(one) == placeless(other) == Part(name="videos", options={"folder": "clips", "size": 8})
+    assert placeless(Part(name="sprites", options={"root": "/r", "version": "vdsm"})).options == {"version": "vdsm"}
+    assert default_folder(one) != default_folder(other)
 
 
 def test_the_run_says_how_it_is_trained() -> None:

@@ -1,9 +1,26 @@
 from __future__ import annotations
 
-import pytest
+from hashlib import sha256
 
+import pytest
+import torch
+
+from stillmotion.data.base import ClipSet
 from stillmotion.metrics.figure import Figure
-from stillmotion.recipes.lab import over_seeds
+from stillmotion.recipes import lab
+from stillmotion.recipes.lab import fingerprint, over_seeds
+
+
+def test_a_fingerprint_is_the_hash_of_all_bytes_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lab, "PIECE", 4)
+    g = torch.Generator().manual_seed(0)
+    grey, mask = torch.randint(0, 256, (10, 1, 2, 2), generator=g).byte(), torch.rand(5, 3, generator=g) > 0.5
+    starts, lengths = torch.tensor([0, 5]), torch.tensor([5, 5])
+    whole = b"".join(part.numpy().tobytes() for part in (grey.repeat(1, 3, 1, 1), starts, lengths, mask))
+    clips = ClipSet(grey.expand(-1, 3, -1, -1), starts, lengths, 5)
+    assert fingerprint(clips, mask) == sha256(whole).hexdigest()[:16]
+    other = ClipSet(grey.expand(-1, 3, -1, -1), torch.tensor([0, 4]), lengths, 5)
+    assert fingerprint(other, mask) != fingerprint(clips, mask) != fingerprint(clips)
 
 
 def test_seeds_are_averaged_and_their_spread_counts() -> None:

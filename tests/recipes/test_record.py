@@ -190,6 +190,7 @@ def test_a_folder_that_changed_after_the_training_is_warned_of_and_the_judge_is_
         patched.setattr("warnings.warn", lambda *said, **how: pytest.fail(str(said)))
         first = evaluate(run, judge=judge, moving=("action",), only=("swap", "reconstruction"))
     assert first["judge"]["other_split"] is False
+    assert first["judge"]["data"]["options"]["folder"] == "clips"  # its name, and no path of this machine
     assert first["clips_sha256"] == first["evaluation"]["data"]["clips_sha256"] == load_judge(judge).facts["clips_sha256"]
     np.save(clips / "p2_jump.npy", np.zeros((20, 8, 8, 3), dtype=np.uint8))  # of 12 frames before
     with pytest.warns(UserWarning, match="are not those of its training"):

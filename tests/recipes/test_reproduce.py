@@ -19,6 +19,8 @@ from stillmotion.metrics.results import by_protocol, read_results
 from stillmotion.recipes import reproduce as module
 from stillmotion.recipes.reproduce import REPRODUCTIONS, Plan, Reproduced, about, measured_once, reproduce, train_once
 from stillmotion.training.loop import Interrupted
+from stillmotion.training.runs import read_run
+from stillmotion.training.settings import Part, Run
 
 PLAN = Plan(show=False, command="stillmotion reproduce tiny")
 
@@ -223,6 +225,36 @@ def test_another_run_in_its_place_is_refused_with_what_differs(tmp_path: Path) -
     wider = tiny.run().model_copy(update={"model": tiny.run().model.model_copy(update={"options": {"size": 16}})})
     with pytest.raises(UserError, match=r"model\.options\.\w+ is .* there, and None here; .*; \.\.\.\. Choose another folder"):
         train_once(wider, folder, PLAN)
+
+
+def test_data_that_was_moved_is_no_difference_and_is_found_in_its_new_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(folder: str, **options: Any) -> Run:
+        return tiny.run().model_copy(update={"data": Part(name="videos", options={"folder": folder, "size": 16, **options})})
+
+    folder = tiny.train(tmp_path / "run", PLAN)
+    path = folder / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "run": run("/there/clips", cache="/old").model_dump(mode="json")}))
+    resumed: list[Any] = []
+    monkeypatch.setattr(module, "resume", lambda folder, show: resumed.append(read_run(folder).data.options) or folder)
+    assert train_once(run("/here/clips"), folder, PLAN) == folder
+    assert read_run(folder).data == run("/here/clips").data
+    assert json.loads(path.read_text())["command"] == PLAN.command
+    assert resumed == []
+    (folder / "results.json").unlink()
+    train_once(run("/again/clips"), folder, PLAN)
+    assert resumed == [{"folder": "/again/clips", "size": 16}]  # which is read where it lies now
+    for other, words in ((run("/again/others"), "options.folder is 'clips' there"), (run("/again/clips", size=8), "options.size is 16")):
+        with pytest.raises(UserError, match=re.escape(words)):
+            train_once(other, folder, PLAN)
+
+
+def test_results_tell_of_a_judge_without_the_paths_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, page = tmp_path / "out", Page("A", "B", ())
+    for place, told in ((folder / "judge", "judge"), (tmp_path / "root" / "sprites-0123", "sprites-0123")):
+        judge = {"folder": str(place), "sha256": "x"}
+        monkeypatch.setattr(tiny, "reproduce", lambda *_, judge=judge: Reproduced(page, {}, judge=judge))
+        assert read_results(reproduce("tiny", folder, PLAN))["judge"] == {"folder": told, "sha256": "x"}
+        assert str(tmp_path) not in (folder / "results.json").read_text()
 
 
 def test_a_model_that_today_s_defaults_would_not_make_is_refused(tmp_path: Path) -> None:

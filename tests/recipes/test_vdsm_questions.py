@@ -19,8 +19,7 @@ from stillmotion.metrics.exhibits import Table
 from stillmotion.metrics.figure import Figure
 from stillmotion.metrics.protocols import PROTOCOLS, better, protocol_of, unit_of
 from stillmotion.models.vdsm import VDSM, VDSMConfig
-from stillmotion.recipes import judged_lab, measures, vdsm, vdsm_questions
-from stillmotion.recipes.judge import Lessons
+from stillmotion.recipes import measures, own_judge, vdsm, vdsm_questions
 from stillmotion.recipes.override import override
 from stillmotion.recipes.reproduce import REPRODUCTIONS, Plan, Reproduced
 from stillmotion.recipes.vdsm import LAMBDA_Z_RELEASED
@@ -51,8 +50,7 @@ def place(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with pytest.MonkeyPatch.context() as patch, quickly():
         patch.setenv("STILLMOTION_DATA", str(real_data))
         patch.setitem(DATA, "sprites", few_sprites.PLACE)
-        patch.setattr(judged_lab, "NARROW", Lessons(CHANNELS, 2))
-        patch.setattr(judged_lab, "QUICK_JUDGE", 2)
+        patch.setattr(own_judge, "QUICK", {"channels": CHANNELS, "steps": 2})
         patch.setattr(measures, "MOST_PAIRS", 30)
         patch.setattr(vdsm_questions, "SOURCE", Part(name="sprites"))
         patch.setattr(vdsm_questions, "sprites", tiny_sprites)

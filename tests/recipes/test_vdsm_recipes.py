@@ -63,6 +63,11 @@ def test_as_released_has_two_stages_of_as_many_steps_and_the_quirks(name: str, s
     assert config.static == on_meta(run).config.static
 
 
+def test_stage_two_of_digits_sees_half_the_clips_on_a_laptop_and_the_published_number_at_full_size() -> None:
+    assert [stage.feed.batch for stage in digits("laptop").stages] == [20, 32, 10]
+    assert [stage.feed.batch for stage in digits("paper").stages] == [20, 32, 30]
+
+
 def test_the_paper_size_is_the_published_one() -> None:
     run = sprites("paper")
     published = {"static": 40, "pose": 30, "dynamic": 50, "decoder_channels": (512, 256, 128, 64), "rnn_layers": 3, "rnn_size": 512}

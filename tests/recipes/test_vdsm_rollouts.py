@@ -12,7 +12,7 @@ from stillmotion.core.abilities import Predicts, Swaps
 from stillmotion.core.clips import Clips
 from stillmotion.core.codes import Codes
 from stillmotion.data import pendula
-from stillmotion.recipes.vdsm_rollouts import LONGEST, Known, Seen, measured, roll, spans
+from stillmotion.recipes.vdsm_rollouts import LONGEST, Known, Seen, by_speed_alone, measured, near, roll, spans
 from stillmotion.tasks.codes import encode
 
 SEEN = 16
@@ -85,10 +85,10 @@ def test_shown_clips_are_slow_and_fast_by_turns_and_others_each_time(known: Know
 def test_a_model_that_knows_the_truth_is_right_everywhere(known: Known) -> None:
     figures, astray, _ = measured(Oracle(known), known)  # type: ignore[arg-type]
     assert set(spans(SEEN)) == set(SPANS)
-    names = [f"{way}_frequency_within_5_percent_{span}" for way in ("rollout", "swap") for span in SPANS]
+    names = [f"{way}_frequency_within_{bound}_percent_{span}" for way in ("rollout", "swap") for bound in (5, 2) for span in SPANS]
     assert {figures[name].value for name in names} == {1.0}
     assert [figures[f"{way}_colour_accuracy"].value for way in ("rollout", "swap", "real")] == [1.0] * 3
-    assert figures["real_frequency_within_5_percent_60"].value == 1.0
+    assert figures["real_frequency_within_2_percent_60"].value == 1.0
     assert figures["swap_both_accuracy"].value == 1.0
     assert figures["swap_both_accuracy"].low < 0.85  # fourteen clips prove little
     assert {figure.clips for figure in figures.values()} == {14}
@@ -101,6 +101,31 @@ def test_a_swing_that_is_a_tenth_too_fast_is_wrong_and_its_colour_right(known: K
     assert figures["rollout_frequency_within_5_percent_60"].value == 0.0
     assert figures["swap_frequency_within_5_percent_60"].value == 0.0
     assert figures["rollout_colour_accuracy"].value == figures["swap_colour_accuracy"].value == 1.0
+
+
+def test_a_model_that_does_not_know_the_amplitude_is_right_within_5_percent_and_wrong_within_2(known: Known) -> None:
+    class Rigid(Oracle):
+        def predict(self, codes: Codes, steps: int, generator: torch.Generator | None = None) -> Codes:
+            assert codes.dynamic is not None
+            which = codes.dynamic[:, 0].long()
+            middle = torch.tensor([14.7, 7.35], dtype=torch.float64)[self.known.swings.speed[which]]  # periods go up to 1.098 of 14 and 7
+            turn = 2 * torch.pi * torch.arange(steps).double() / middle[:, None]
+            return replace(codes, path=(self.known.swings.amplitude[which, None] * turn.cos())[..., None].float())
+
+    figures, *_ = measured(Rigid(known), known)  # type: ignore[arg-type]
+    assert figures["rollout_frequency_within_5_percent_60"].value == figures["swap_frequency_within_5_percent_60"].value == 1.0
+    assert figures["rollout_by_speed_alone_within_5_percent"].value == 1.0
+    rigid, best = figures["rollout_frequency_within_2_percent_60"].value, figures["rollout_by_speed_alone_within_2_percent"].value
+    assert rigid <= best < 0.9 < figures["real_frequency_within_2_percent_60"].value
+
+
+def test_the_best_frequency_of_each_speed_is_that_which_is_right_most_often(known: Known) -> None:
+    slow, fast = [1.0, 1.015, 1.03, 1.1], [5.0, 7.0, 7.1, 7.2]
+    frequency = torch.tensor([value for pair in zip(slow, fast, strict=True) for value in pair], dtype=torch.float64)
+    swings = replace(known.swings, speed=torch.arange(8) % 2, frequency=frequency)
+    hits = by_speed_alone(swings, 2)
+    assert hits[::2].tolist() == [True, True, True, False]
+    assert hits[1::2].tolist() == [False, True, True, True]
 
 
 def test_what_goes_wrong_after_the_frames_that_were_seen_is_found_there(known: Known) -> None:
@@ -126,7 +151,7 @@ def test_clips_in_which_nothing_swings_are_wrong_and_the_worst(known: Known) -> 
 
     model = Dark(known)
     seen = Seen.of(model, encode(model, known.begun))  # type: ignore[arg-type]
-    wrong = ~seen.near(known.swings.frequency, 0, LONGEST)
+    wrong = ~near(seen.frequency(0, LONGEST), known.swings.frequency, 5)
     assert wrong.nonzero().flatten().tolist() == [5]
     assert seen.colour[5] == -1
     assert seen.worst(known.swings.frequency)[0] == 5

@@ -18,9 +18,8 @@ from stillmotion.metrics.exhibits import Curves, Pictures, Table, read_page, wri
 from stillmotion.metrics.figure import Figure, Figures
 from stillmotion.metrics.judge import Verdicts
 from stillmotion.metrics.published import data_of
-from stillmotion.recipes import judged_lab, measures, vdsm, vdsm_lab, vdsm_study
+from stillmotion.recipes import judged_lab, measures, own_judge, vdsm, vdsm_lab, vdsm_study
 from stillmotion.recipes import lab as labs
-from stillmotion.recipes.judge import Lessons
 from stillmotion.recipes.override import override
 from stillmotion.recipes.reproduce import REPRODUCTIONS, Plan, Reproduced, about
 from stillmotion.recipes.vdsm_lab import FIVE, POOLED, Lab, mean_of_five
@@ -49,8 +48,7 @@ def few(real_data: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch, quickly():
         patch.setenv("STILLMOTION_DATA", str(real_data))
         patch.setitem(DATA, "sprites", few_sprites.PLACE)
-        patch.setattr(judged_lab, "NARROW", Lessons(CHANNELS, 2))
-        patch.setattr(judged_lab, "QUICK_JUDGE", 2)
+        patch.setattr(own_judge, "QUICK", {"channels": CHANNELS, "steps": 2})
         patch.setattr(judged_lab, "QUICK_CHARACTERS", (6, 2, 2))
         patch.setattr(measures, "MOST_PAIRS", 50)
         patch.setattr(Lab, "run", tiny)

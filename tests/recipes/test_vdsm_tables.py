@@ -4,11 +4,15 @@ from collections.abc import Callable
 
 import pytest
 
+from stillmotion.metrics import published as published_numbers
 from stillmotion.metrics.exhibits import Table
 from stillmotion.metrics.figure import Figure, Figures
 from stillmotion.metrics.protocols import protocol_of
-from stillmotion.metrics.published import Data
+from stillmotion.metrics.published import Data, every_row
+from stillmotion.recipes import vdsm_tables
 from stillmotion.recipes.vdsm_tables import (
+    CLASSIFIER_NOTE,
+    PUBLISHED_NOTE,
     ROWS,
     leak_table,
     pooled_table,
@@ -173,9 +177,47 @@ TABLES: dict[str, tuple[str, Callable[[Figures], Table]]] = {
 }
 
 
+def _pooled(figures: Figures, data: Data) -> Table:
+    table = pooled_table(figures, data)
+    assert table is not None
+    return table
+
+
+PUBLISHED_TABLES: dict[str, tuple[str, Callable[[Figures, Data], Table]]] = {
+    "table 1": ("vdsm", table_1),
+    "pooled": ("vdsm_released", _pooled),
+    "table 2": ("vdsm", lambda figures, data: table_2(figures, data, 1.0)),
+    "two factors": ("two_factor", two_factor_table),
+}
+
+
+def published_cells(table: Table) -> set[object]:
+    return {cell for cells in table.rows for head, cell in zip(table.head, cells, strict=True) if "published" in head} - {None}
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_no_table_mixes_protocols(name: str) -> None:
     protocol, make = TABLES[name]
     asked = Asked()
     make(asked)
     assert {protocol_of(figure) for figure in asked.names} == {protocol}
+
+
+@pytest.mark.parametrize("data", [OWN, STANDARD], ids=str)
+@pytest.mark.parametrize("name", PUBLISHED_TABLES)
+def test_values_that_were_measured_otherwise_stand_in_a_table_that_says_so(name: str, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    protocol, make = PUBLISHED_TABLES[name]
+    figures = told(consistency_pooled_judge_body=0.9)
+    whole = make(figures, data)
+    alike = tuple(row for row in every_row() if row.protocol == protocol and not row.differs)
+    for module in (vdsm_tables, published_numbers):
+        monkeypatch.setattr(module, "every_row", lambda: alike)
+    kept = make(figures, data)
+    otherwise = published_cells(whole) != published_cells(kept)
+    assert otherwise == (PUBLISHED_NOTE in whole.note)
+    assert otherwise == (data == OWN and name in ("table 1", "table 2"))
+
+
+def test_the_classifier_is_told_of_where_its_accuracies_stand() -> None:
+    assert CLASSIFIER_NOTE in table_1({}, OWN).note
+    assert CLASSIFIER_NOTE not in table_1({}, STANDARD).note + table_2({}, OWN, 1.0).note

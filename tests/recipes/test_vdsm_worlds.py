@@ -16,11 +16,12 @@ from stillmotion.data import digits
 from stillmotion.metrics.exhibits import Curves, Pictures, Table, read_page, write_page
 from stillmotion.metrics.judge_files import load_judge
 from stillmotion.recipes import lab as labs
-from stillmotion.recipes import vdsm_rollouts, vdsm_worlds
+from stillmotion.recipes import own_judge, vdsm_rollouts, vdsm_worlds
+from stillmotion.recipes.cells import told
 from stillmotion.recipes.lab import Lab
-from stillmotion.recipes.own_judge import accuracy
+from stillmotion.recipes.own_judge import accuracy, doubt
 from stillmotion.recipes.reproduce import REPRODUCTIONS, Reproduced
-from stillmotion.recipes.vdsm_grids import long_strip, percent
+from stillmotion.recipes.vdsm_grids import long_strip
 from stillmotion.recipes.vdsm_worlds import DIGITS, DIGITS_QUICK, JUDGED, _digit_judge, reproduce_digits, reproduce_pendula
 
 FEW = {"clips": 20, "validation": 5, "test": 10}
@@ -35,7 +36,7 @@ def small() -> Iterator[None]:
         patch.setitem(vdsm_worlds.CLIPS, "quick", 14)
         patch.setattr(vdsm_worlds, "digits", small_recipe("digits", source="sklearn", steps=5))
         patch.setattr(vdsm_worlds, "DIGITS_QUICK", FEW)
-        patch.setattr(vdsm_worlds, "QUICK", {"channels": CHANNELS, "steps": 2})
+        patch.setattr(own_judge, "QUICK", {"channels": CHANNELS, "steps": 2})
         yield
 
 
@@ -80,11 +81,16 @@ def test_pendula_are_shown_at_both_lengths_rolled_on_and_swapped(swinging: Repro
 def test_the_table_of_frequencies_holds_the_figures_in_per_cent(swinging: Reproduced) -> None:
     rows = {str(row[0]): row[1:] for row in table(swinging, "frequencies").rows}
     assert list(rows) == [
-        "frequency, frames 1 to 16", "frequency, frames 1 to 40", "frequency, frames 1 to 60", "frequency, frames 17 to 60",
-        "colour, frames 1 to 60", "both",
+        *(f"frequency within {bound} %, frames {span}" for bound in (5, 2) for span in ("1 to 16", "1 to 40", "1 to 60", "17 to 60")),
+        "colour, frames 1 to 60", "frequency within 5 % and colour",
     ]  # fmt: skip
-    assert rows["frequency, frames 1 to 60"][0] == percent(swinging.figures, "rollout_frequency_within_5_percent_60")
-    assert rows["both"] == (None, percent(swinging.figures, "swap_both_accuracy"), None)
+    for bound in (5, 2):
+        cells = rows[f"frequency within {bound} %, frames 1 to 60"]
+        names = [f"{way}_frequency_within_{bound}_percent_60" for way in ("rollout", "swap", "real")]
+        assert list(cells[:3]) == [told(swinging.figures, name) for name in names]
+        assert cells[3] == told(swinging.figures, f"rollout_by_speed_alone_within_{bound}_percent")
+        assert all(str(cell).count(" to ") == 1 for cell in cells)
+    assert rows["frequency within 5 % and colour"] == (None, told(swinging.figures, "swap_both_accuracy"), None, None)
     # the readers know real clips, and an untrained model is no pendulum
     assert swinging.figures["real_colour_accuracy"].value == 1.0
     assert swinging.figures["swap_both_accuracy"].value < 0.5
@@ -99,7 +105,7 @@ def test_digits_are_swapped_judged_and_shown(moving: Reproduced, places: dict[st
     assert all("seen as" in label for label in shown["worst"].column_labels)
     assert moving.figures["swap_digit_accuracy"].clips == FEW["test"]
     rows = {str(row[0]): row[1:] for row in table(moving, "swaps").rows}
-    assert rows["real"] == (percent(moving.figures, "real_digit_accuracy"), None, None, None, None)
+    assert rows["real"] == (told(moving.figures, "real_digit_accuracy"), None, None, None, None)
     assert None not in rows["swapped"]
     assert moving.judge is not None
     assert moving.judge["accuracy"].keys() == {"digit"}
@@ -108,7 +114,10 @@ def test_digits_are_swapped_judged_and_shown(moving: Reproduced, places: dict[st
 
 
 def test_a_judge_that_is_not_sure_is_told_of(moving: Reproduced) -> None:
-    assert "That is not the 99 % that such a judge should reach" in moving.page.summary
+    assert "Of the digit that is not more than 99.5 %, as it should be" in moving.page.summary
+    facts = {"accuracy": {name: {"value": value} for name, value in (("body", 0.9951), ("hair", 0.995), ("action", 0.9))}}
+    assert doubt(facts).startswith(" Of the hair and action that is not more than 99.5 %")
+    assert doubt({"accuracy": {"body": {"value": 0.9951}}}) == ""
 
 
 def test_pages_can_be_written_and_read(swinging: Reproduced, moving: Reproduced, tmp_path: Path) -> None:
@@ -155,10 +164,10 @@ def _pool(plain: dict[str, object], split: str) -> torch.Tensor:
 
 
 def test_a_judge_is_taught_once(small: None, tmp_path: Path) -> None:
-    judge, told = _digit_judge(Lab(tmp_path, PLAN))
+    judge, facts = _digit_judge(Lab(tmp_path, PLAN))
     assert list(judge.judge.classes) == ["digit"]
-    assert told["sha256"] == load_judge(tmp_path / "judge").sha256
-    assert told["data"]["options"]["clips"] == FEW["clips"]
+    assert facts["sha256"] == load_judge(tmp_path / "judge").sha256
+    assert facts["data"]["options"]["clips"] == FEW["clips"]
     again, _ = _digit_judge(Lab(tmp_path, PLAN))
     assert again.sha256 == judge.sha256
 

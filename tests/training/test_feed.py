@@ -85,6 +85,41 @@ def test_a_group_is_two_different_clips_of_one_class_where_there_are_two() -> No
     assert partners == expected
 
 
+def windows(starts: list[int], kinds: list[int]) -> ClipSet:
+    """Windows of STEPS frames of one long clip of numbered frames."""
+    frames = torch.arange(1, max(starts) + STEPS + 1, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 1, 1)
+    return ClipSet(frames, torch.tensor(starts), torch.full((len(starts),), STEPS), STEPS, {"kind": torch.tensor(kinds)})
+
+
+def partners_of(data: ClipSet, clips: int = 2) -> dict[int, list[int]]:
+    """First frame of each window -> the first frames of its partners in many batches, sorted."""
+    batches = Batches(data, Feed(batch=len(data), group_by="kind", clips_per_group=clips), 0)
+    found: dict[int, list[int]] = {}
+    for step in range(100):
+        for row in values(batches, step):
+            found.setdefault(int(row[0]) - 1, []).extend((row[STEPS::STEPS] - 1).tolist())
+    return {first: sorted(others) for first, others in found.items()}
+
+
+def test_windows_of_a_clip_share_no_frame_with_their_partner_where_there_are_any_that_do_not() -> None:
+    found = partners_of(windows([*range(13), 50, 52], [0] * 13 + [1, 1]))
+    assert {first: set(others) for first, others in found.items()} == {
+        # the one in the middle finds a window on either side, and those of kind 1 overlap whatever is done
+        **{first: {other for other in range(13) if abs(other - first) >= STEPS} for first in range(13)}, 50: {52}, 52: {50},
+    }  # fmt: skip
+    counts = torch.tensor(found[0]).bincount(minlength=13)[STEPS:]
+    assert ((counts / 100 - 1 / 7).abs() < 0.12).all()  # evenly
+    for others in partners_of(windows([0, 1, 2, 6, 7, 8], [0] * 6), clips=3).values():
+        assert len(others) == 200
+
+
+def test_clips_that_share_no_frames_are_drawn_as_if_nobody_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, feed = numbered([3, 4, 5, 6, 2, 1, 6], [0, 0, 1, 1, 1, -1, 2]), Feed(batch=4, group_by="kind", clips_per_group=2, frames=4)
+    asked = [values(Batches(data, feed, 5), step) for step in range(20)]
+    monkeypatch.setattr(Batches, "_apart", lambda self, anchors, picked, generator: picked)
+    assert all(torch.equal(values(Batches(data, feed, 5), step), one) for step, one in enumerate(asked))
+
+
 def test_partners_are_drawn_evenly() -> None:
     batches = Batches(numbered([STEPS] * 4, [0] * 4), Feed(batch=4, group_by="kind", clips_per_group=2), 0)
     drawn = [torch.tensor(clip_of(values(batches, step)[:, STEPS:])) for step in range(300)]

@@ -25,6 +25,11 @@ def seed_of(*parts: object) -> int:
     return int.from_bytes(blake2b(repr(parts).encode(), digest_size=8).digest(), "little") >> 1
 
 
+def noise_of(*parts: object) -> torch.Generator:
+    """A generator on the CPU that always begins alike for the same parts."""
+    return torch.Generator().manual_seed(seed_of(*parts))
+
+
 def normal(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
     """Standard normal noise of `shape` (first axis: clips), in the dtype and on the device of `like`."""
     return _slice(torch.randn, shape, generator).to(like)

@@ -11,8 +11,10 @@ What stays is the character (body, trousers, shirt, hair), what moves is the act
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -33,6 +35,8 @@ CELL, COLUMNS, ROWS = 64, 13, 21
 STEPS = 8
 
 Bytes = NDArray[np.uint8]
+_stores: WeakValueDictionary[tuple[object, ...], Tensor] = WeakValueDictionary()
+"""Frames that someone still holds, by their sheets: a store fills a gigabyte, and nobody writes into it."""
 Version = Literal["standard", "vdsm"]
 
 
@@ -75,17 +79,37 @@ def load(*, root: Path | None = None, version: Version = "standard", seed: int =
 
 
 def compose(folder: Path, variants: tuple[int, int, int, int]) -> ClipSet:
-    """The clips of all combinations of the first sheets of each part, by character (the last part varies fastest) and class."""
+    """The clips of all combinations of the first sheets of each part, by character (the last part varies fastest) and class.
+
+    Those who compose the same sheets share the frames.
+    """
+    sheets = [[folder / part / f"{k}.png" for k in range(n)] for part, n in zip(PARTS, variants, strict=True)]
+    sheets.append([folder / SHOES])
+    key = (variants, *(_stamp(path) for layer in sheets for path in layer))
+    frames = _stores.get(key)
+    if frames is None:
+        frames = _stores[key] = _frames(sheets)
+    by_clip = frames.view(-1, STEPS, 3, CELL, CELL)
+    clips = ClipSet.whole(by_clip, _labels(variants), _classes(variants), moving=("action_direction", "action", "direction"))
+    return replace(clips, frames=frames)  # no view of it: it lives as long as this very tensor is held
+
+
+def _stamp(sheet: Path) -> tuple[object, ...]:
+    """Which file it is, and as of when."""
+    told = sheet.stat() if sheet.is_file() else None
+    return sheet.resolve(), told and (told.st_mtime_ns, told.st_size)
+
+
+def _frames(sheets: list[list[Path]]) -> Tensor:
+    """Bytes (F, 3, CELL, CELL) of all combinations of one sheet of each layer, cell after cell."""
     cells = cell_table().flatten().numpy()
     distinct, place = np.unique(cells, return_inverse=True)
-    layers = [[_overlay(folder / part / f"{k}.png", distinct) for k in range(n)] for part, n in zip(PARTS, variants, strict=True)]
-    layers.append([_overlay(folder / SHOES, distinct)])
-    store = np.empty((int(np.prod(variants)), len(cells), 3, CELL * CELL), np.uint8)
+    layers = [[_overlay(path, distinct) for path in layer] for layer in sheets]
+    store = np.empty((int(np.prod([len(layer) for layer in layers])), len(cells), 3, CELL * CELL), np.uint8)
     black = np.zeros((len(distinct), 3, CELL * CELL), np.uint8)
     for character, person in enumerate(_dress(black, layers)):
         np.take(person, place, axis=0, out=store[character])
-    frames = torch.from_numpy(store).view(-1, STEPS, 3, CELL, CELL)
-    return ClipSet.whole(frames, _labels(variants), _classes(variants), moving=("action_direction", "action", "direction"))
+    return torch.from_numpy(store).view(-1, 3, CELL, CELL)
 
 
 def cell_table() -> Tensor:

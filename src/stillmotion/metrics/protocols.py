@@ -1,6 +1,7 @@
 """Which protocol a figure was measured under, in which unit, and whether more is better: all read off its name.
 
-Figures of two protocols never stand in one table: the same word means different measurements in different papers.
+Figures of ours under two protocols never stand in one table: the same word means different measurements in different papers. A
+published value of another protocol stands beside ours only in a table of its paper made anew, and the note below then says so.
 """
 
 from __future__ import annotations

@@ -45,8 +45,8 @@ class Source(_Entry):
 class Row(_Entry):
     """What was published of one method. figures: name -> value, shares as fractions, entropies and bounds in nats.
 
-    differs: in what it was measured otherwise than ours under the same names; such a row never stands beside ours. note: what a
-    reader should know, printed below the table.
+    differs: in what it was measured otherwise than ours under the same names; `published` leaves such a row out, and a table that shows
+    it all the same says below it that it was measured otherwise. note: what a reader should know, printed below the table.
     """
 
     protocol: Text

@@ -51,7 +51,7 @@ PUBLISHED = Lessons(PAPER, steps=72_000, batch=25, rate=2e-4, static_kl=PLAIN, p
 """200 epochs of 9,000 clips. The code with it has a further 300."""
 REPORT: dict[str, Any] = {"backbone": "report", "rnn": 512, "prior_cells": 1}
 """The networks of the report; of its f it tries 256 and 32 numbers."""
-BLIND: dict[str, Any] = {"pixel_scale": 0.2, "recolour": 1.5}
+BLIND: dict[str, Any] = {"pixel_scale": 0.2, "recolour": 2.0}
 """Pixels sharper than the published deviation of 1, so that codes are worth their nats; and paths that cannot see colours."""
 
 SPRITES: dict[Size, Lessons] = {

@@ -19,7 +19,7 @@ from stillmotion.models import files
 from stillmotion.recipes.bench import Bench
 from stillmotion.recipes.extras import ON_DEMAND, PLAIN, Extras, extra_measures
 from stillmotion.recipes.held_out import clips_sha256
-from stillmotion.recipes.judge import complete, what
+from stillmotion.recipes.judge import complete, placeless, what
 from stillmotion.recipes.measures import MEASURES, Measure
 from stillmotion.recipes.record import Circumstances, left_out, records, still_true, tables_of
 from stillmotion.recipes.results import commit, entries, machine, warn_of_other_clips, write
@@ -203,9 +203,13 @@ def told_of_judge(folder: Path | None, loaded: LoadedJudge, measured: Part, clip
     """
     names = ("accuracy", "calibration", "data", "split", "clips", "clips_sha256", "seed", "minutes")
     facts = {name: loaded.facts.get(name) for name in names}
-    other = facts["data"] is None or complete(Part.model_validate(facts["data"])) != complete(measured)
-    other = other or facts["clips_sha256"] not in (None, clips)
-    return {"folder": str(folder), "sha256": loaded.sha256, **facts, "other_split": other}
+    if facts["data"] is None:
+        return {"folder": str(folder), "sha256": loaded.sha256, **facts, "other_split": True}
+    seen = Part.model_validate(facts["data"])
+    # a folder that was moved is known by its clips
+    there, here = (complete(part if facts["clips_sha256"] is None else placeless(part)) for part in (seen, measured))
+    other = there != here or facts["clips_sha256"] not in (None, clips)
+    return {"folder": str(folder), "sha256": loaded.sha256, **facts, "data": placeless(seen).model_dump(mode="json"), "other_split": other}
 
 
 def _before(folder: Path, run: Run) -> dict[str, Any]:

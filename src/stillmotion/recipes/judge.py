@@ -89,7 +89,7 @@ def train_judge(run: Run, splits: Splits, folder: Path, *, command: str, show: b
     """
     device = choose_device(run.device)
     run = run.model_copy(update={"precision": choose_precision(run.precision, device)})
-    if (folder / RUN_FILE).exists() and read_run(folder).model_dump(mode="json") != run.model_dump(mode="json"):
+    if (folder / RUN_FILE).exists() and settled(read_run(folder)) != settled(run):
         remedy = "Choose another folder, or remove that one."
         raise UserError("a new folder, or one with a stopped run of this very judge", f"{folder}, which holds another run", remedy)
     judge = files.build("judge", run.model.options, run.seed, JUDGES).to(device)
@@ -137,6 +137,20 @@ def what(data: Part) -> dict[str, Any]:
     """Which clips a data set has and how they are split, without where on this machine they lie."""
     options = {name: value for name, value in sorted(data.options.items()) if name not in WHERE}
     return {"name": data.name, "options": options}
+
+
+def placeless(data: Part) -> Part:
+    """The same data wherever on this machine it lies: as `what`, and of a folder of videos the name alone.
+
+    Two folders may have one name: this tells whether a moved one may be gone on with, not which judge is meant.
+    """
+    options = what(data)["options"]
+    return Part(name=data.name, options=options | ({"folder": Path(str(options["folder"])).name} if "folder" in options else {}))
+
+
+def settled(run: Run) -> dict[str, Any]:
+    """The run as JSON, without where its data lies."""
+    return run.model_copy(update={"data": placeless(run.data)}).model_dump(mode="json")
 
 
 def complete(data: Part) -> dict[str, Any]:

@@ -20,10 +20,11 @@ from stillmotion.metrics.protocols import OTHER, REPRODUCTION, protocol_of
 from stillmotion.metrics.results import RESULTS, Entry, read_object
 from stillmotion.models import files
 from stillmotion.recipes.execute import resume, start
+from stillmotion.recipes.judge import settled
 from stillmotion.recipes.results import commit, entry, machine, write
 from stillmotion.training.checkpoints import write_text
 from stillmotion.training.runs import RUN_FILE, read_run
-from stillmotion.training.settings import Run
+from stillmotion.training.settings import Part, Run
 
 Size = Literal["laptop", "paper"]
 RECORD = "reproduction.json"
@@ -118,7 +119,7 @@ def reproduce(name: str, folder: Path, plan: Plan) -> Path:
         "size": plan.size,
         "quick": plan.quick,
         "seeds": list(range(plan.seeds) if found.seeds is None else found.seeds),
-        "judge": None if found.judge is None else dict(found.judge),
+        "judge": None if found.judge is None else _told_of(found.judge, folder),
         "figures": _entries(found),
     }
     write(folder, results)
@@ -128,14 +129,23 @@ def reproduce(name: str, folder: Path, plan: Plan) -> Path:
 def train_once(run: Run, folder: Path, plan: Plan) -> Path:
     """Trains a run in a folder of its own, goes on with it where it was stopped, and leaves it as it is where it is finished.
 
-    Raises UserError where the folder holds another run, and says in what they differ.
+    Data may have been moved since. Raises UserError where the folder holds another run, and says in what they differ.
     """
     if not (folder / RUN_FILE).exists():
         return start(run, folder, command=plan.command, show=plan.show)
     _check_same(run, folder)
+    _follow(run.data, folder)
     # the figures of a run are the last thing that is written
     finished = (folder / RESULTS).is_file() and (folder / files.INNER / files.CONFIG).is_file()
     return folder if finished else resume(folder, show=plan.show)
+
+
+def _follow(data: Part, folder: Path) -> None:
+    """Writes down where the data of a run lies now, if it was moved."""
+    path = folder / RUN_FILE
+    if (now := data.model_dump(mode="json")) != read_run(folder).data.model_dump(mode="json"):
+        told = read_object(path)
+        write_text(path, json.dumps({**told, "run": {**told["run"], "data": now}}, indent=1))
 
 
 def measured_once(folder: Path, key: str, work: Callable[[], Any]) -> Any:
@@ -158,6 +168,14 @@ def _weights(folder: Path) -> str | None:
     return str(read_object(path).get("sha256")) if path.is_file() else None
 
 
+def _told_of(judge: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """What is told of the judge, with its place in the reproduction, or its name alone: paths of this machine say nothing elsewhere."""
+    if "folder" not in judge:
+        return dict(judge)
+    place = Path(judge["folder"])
+    return {**judge, "folder": str(place.relative_to(folder)) if place.is_relative_to(folder) else place.name}
+
+
 def _entries(found: Reproduced) -> dict[str, Entry]:
     """Figures as results.json has them: {"value", "low", "high", "clips", "paper", "protocol"}."""
     kinds = {name: protocol_of(name, judged=found.judge is not None) for name in found.figures}
@@ -171,7 +189,7 @@ def _check_same(run: Run, folder: Path) -> None:
     there = read_run(folder)
     # what was asked for as "auto" is written down as what the machine had
     asked = run if run.precision != "auto" else run.model_copy(update={"precision": there.precision})
-    differences = list(_differences(there.model_dump(mode="json"), asked.model_dump(mode="json")))
+    differences = list(_differences(settled(there), settled(asked)))
     differences += _other_defaults(asked, folder) if not differences else []
     if differences:
         told = "; ".join(differences[:4]) + ("; ..." if len(differences) > 4 else "")

@@ -46,7 +46,8 @@ def digits(size: Size = "laptop", *, data: dict[str, Any] | None = None, seed: i
     model: dict[str, Any] = {"static": 12, **(MIDDLE if size != "paper" else {})}
     steps = {"quick": (60, 60, 30), "laptop": (4000, 3000, 1000), "paper": (15_000, 5000, 10_000)}[size]
     stages = _stages(*steps, rate=1e-3, batch=20, frames=8 if size != "paper" else None)
-    stages = _published(stages, batch=30) if size == "paper" else stages
+    # stage two decodes every frame of its clips, where stage one decodes half of them
+    stages = _published(stages, batch=30) if size == "paper" else _in_stage_two(stages, batch=10)
     return _run("vdsm/digits", "digits", data or {}, model, stages, seed)
 
 
@@ -132,7 +133,12 @@ def of(data: Part, size: Size, *, seed: int = 0, group_by: str | None = None) ->
 
 def _published(stages: tuple[Stage, ...], batch: int) -> tuple[Stage, ...]:
     """Without the cooling and the clipping of the small runs, and with the published batch of stage two."""
-    poses, paths, sequence = (stage.model_copy(update={"decay": None, "clip_norm": None}) for stage in stages)
+    return _in_stage_two(tuple(stage.model_copy(update={"decay": None, "clip_norm": None}) for stage in stages), batch)
+
+
+def _in_stage_two(stages: tuple[Stage, ...], batch: int) -> tuple[Stage, ...]:
+    """With so many clips to a step of stage two."""
+    poses, paths, sequence = stages
     return poses, paths, sequence.model_copy(update={"feed": Feed(batch=batch)})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn.functional import affine_grid, grid_sample
 from stillmotion.core.abilities import Model
 from stillmotion.core.clips import Clips
 from stillmotion.core.errors import UserError
-from stillmotion.core.random import seed_of
+from stillmotion.core.random import noise_of
 from stillmotion.data.base import ClipSet, Splits
 from stillmotion.metrics.figure import Figures, mean, share
 from stillmotion.metrics.judge import Judges, Verdicts
@@ -29,6 +30,8 @@ BELOW_ALL = 3.0
 """Correlations are apart by 2 at most."""
 TURN, SHEAR, SCALE = 0.2, 0.2, 0.15
 """Training digits of the judge are turned (radians), sheared and scaled by at most so much, either way."""
+
+_noise = partial(noise_of, "vdsm/digits")
 
 
 class Shown(NamedTuple):
@@ -179,7 +182,3 @@ def one_of_each(clips: ClipSet, count: int) -> ClipSet:
     classes = torch.unique(clips.labels[DIGIT])
     chosen = classes[torch.linspace(0, len(classes) - 1, min(count, len(classes))).round().long()]
     return clips.subset((clips.labels[DIGIT] == chosen[:, None]).int().argmax(1))
-
-
-def _noise(name: str) -> torch.Generator:
-    return torch.Generator().manual_seed(seed_of("vdsm/digits", name))

@@ -1,4 +1,4 @@
-"""How the reproductions of VDSM's smaller worlds show what they found: long strips, mixtures, and shares in per cent."""
+"""How the reproductions of VDSM's smaller worlds show what they found: long strips and mixtures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from torch.nn.functional import avg_pool2d
 from stillmotion.core.abilities import Model
 from stillmotion.data.base import ClipSet
 from stillmotion.metrics.exhibits import Pictures
-from stillmotion.metrics.figure import Figures
 from stillmotion.recipes.gallery import crossed, pictures
 from stillmotion.tasks.codes import encode
 
@@ -33,11 +32,3 @@ def mixed(name: str, title: str, model: Model, clips: ClipSet, names: Sequence[s
     whole = crossed(model, encode(model, clips), clips.clips().frames)
     note = "Row: whose identity. Column: whose movement. The first row and the first column are test clips."
     return pictures(name, title, whole, ("movement of", *names), ("identity of", *names), note)
-
-
-def percent(figures: Figures, name: str) -> str | None:
-    """A share with its interval, in per cent; None where it was not measured."""
-    if name not in figures:
-        return None
-    value, low, high = (100 * number for number in (figures[name].value, figures[name].low, figures[name].high))
-    return f"{value:.1f} ({low:.1f} to {high:.1f})"

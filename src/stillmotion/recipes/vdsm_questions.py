@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -16,12 +15,12 @@ from stillmotion.data.base import ClipSet
 from stillmotion.metrics.exhibits import Cell, Page, Table
 from stillmotion.metrics.figure import Figure, Figures, mean
 from stillmotion.models.vdsm import VDSMConfig
-from stillmotion.recipes.bench import Bench
 from stillmotion.recipes.cells import number
-from stillmotion.recipes.judged_lab import CHARACTER, JudgedLab, few
-from stillmotion.recipes.lab import fingerprint, over_seeds
+from stillmotion.recipes.judged_lab import CHARACTER, JudgedLab
+from stillmotion.recipes.lab import over_seeds
+from stillmotion.recipes.measures import MEASURES, Measure
 from stillmotion.recipes.override import override
-from stillmotion.recipes.reproduce import Plan, Reproduced, measured_once
+from stillmotion.recipes.reproduce import Plan, Reproduced
 from stillmotion.recipes.vdsm import LAMBDA_Z_RELEASED, LAMBDA_Z_SEQUENCE, Size, sprites
 from stillmotion.training.settings import Part, Run
 
@@ -32,7 +31,7 @@ SHARE = {"quick": 0.1, "laptop": 0.2, "paper": 0.2}
 """Of the steps of each stage of the recipe."""
 CHARACTERS = {"quick": (12, 3), "laptop": (None, 50), "paper": (None, 50)}
 """Training characters that probes may be fitted on, and validation characters that are measured, nine clips each."""
-MEASURED = ("reconstruction", "consistency", "swaps", "leakage of means", "leakage of samples")
+MEASURED = ("reconstruction", "consistency", "swaps", "leakage of means", "leakage of samples", "bound")
 BOUND = "elbo_sequence_validation"
 ATTRIBUTES = ("body", "bottomwear", "topwear", "hair")
 PIECES = ("consistency_", "swap_", "probe_", "leak_", "psnr_", "elbo_")
@@ -155,17 +154,14 @@ class Lab(JudgedLab):
         """Of the runs."""
         return cast(Size, super().size)
 
+    @property
+    def measures(self) -> Mapping[str, Measure]:
+        """Those of `stillmotion evaluate`, and the bound."""
+        return {**MEASURES, "bound": Measure("likelihood", lambda bench: {BOUND: bound(bench.model, bench.held)})}
+
     def compare(self, run: Path) -> Figures:
         """Figures of clips of characters that were not trained on; measured once for the same weights."""
-        fitted, measured = CHARACTERS[self.size]
-        splits = few(self.splits, (fitted, measured, 0))
-        key = f"{', '.join(MEASURED)}, bound of validation clips {fingerprint(splits.validation)}, judge {self.judge.sha256[:12]}"
-        found = measured_once(run, key, partial(self._measured, run, MEASURED, splits))
-        return {name: Figure(**figure) for name, figure in found.items()}
-
-    def taken(self, bench: Bench, names: Sequence[str]) -> Figures:
-        """What can be measured, and the bound."""
-        return {**super().taken(bench, names), BOUND: bound(bench.model, bench.held)}
+        return self.measure_of(run, MEASURED, (*CHARACTERS[self.size], 0))
 
 
 def reproduce(folder: Path, plan: Plan) -> Reproduced:

@@ -19,12 +19,11 @@ from stillmotion.metrics.exhibits import Cell, Page, Pictures, Table
 from stillmotion.metrics.figure import Figures
 from stillmotion.recipes.cells import told as cell
 from stillmotion.recipes.gallery import pictures
-from stillmotion.recipes.judge import NARROW, judge_run
+from stillmotion.recipes.judge import NARROW
 from stillmotion.recipes.lab import Lab, fingerprint, over_seeds
-from stillmotion.recipes.own_judge import QUICK, accuracy, facts_of, ready, taught
+from stillmotion.recipes.own_judge import accuracy, doubt, facts_of, lessons_for, ready, taught
 from stillmotion.recipes.reproduce import Plan, Reproduced, measured_once
 from stillmotion.recipes.vdsm import Size, videos
-from stillmotion.recipes.vdsm_grids import percent
 from stillmotion.recipes.vdsm_pairs import HELD_OUT, Transfer, aligned, film, footage, told, transfers
 from stillmotion.recipes.vdsm_witness import FACTORS, KINDS, Maker, Record, Witness, evidence, figures, lessons_of
 from stillmotion.training.runs import load_part
@@ -98,7 +97,7 @@ def _witness(lab: Lab) -> tuple[Witness, dict[str, Any]]:
     """The judge, which saw none of the nine pairs, whatever the models saw; and what is told of it."""
     data, folder = _run(lab, HELD_OUT, 0).data, lab.folder / "judge"
     splits = load_part(data, show=False)
-    lessons = judge_run(data, splits, **(QUICK if lab.plan.quick else LESSONS))
+    lessons = lessons_for(data, splits, lab.plan, **LESSONS)
     judge = taught(lessons, lambda: lessons_of(splits), folder, lab.plan)
     return Witness(judge.judge, splits), facts_of(judge, lessons, splits, folder)
 
@@ -122,11 +121,10 @@ def _measured(group: Group, witness: Witness) -> dict[str, list[Record]]:
 def _table(found: Figures) -> Table:
     shares = {"action": "action_accuracy", "person": "person_accuracy", "both": "both_accuracy"}
     shares |= {f"{factor}, windows": f"window_{factor}_accuracy" for factor in FACTORS}
-    others = {"PSNR, dB": "psnr", "distance": "feature_distance"}
+    columns = shares | {"PSNR, dB": "psnr", "distance": "feature_distance"}
 
     def row(kind: str) -> tuple[Cell, ...]:
-        shown = [percent(found, f"{kind}_{name}") for name in shares.values()]
-        return KINDS[kind], *shown, *(cell(found, f"{kind}_{name}") for name in others.values())
+        return KINDS[kind], *(cell(found, f"{kind}_{name}") for name in columns.values())
 
     note = (
         "What stands for each held-out clip. Action, person: the judge is right, in per cent with 95 % intervals, in which all that stands "
@@ -137,7 +135,7 @@ def _table(found: Figures) -> Table:
         "median. The second row is what the model makes of the held-out clip itself, the third what the judge makes of real clips: no "
         "transfer can be expected to do better. The last row shows the right person in another action: what PSNR one gets for nothing."
     )
-    return Table("transfers", "Actions on persons never seen at them", ("", *shares, *others), tuple(map(row, KINDS)), note)
+    return Table("transfers", "Actions on persons never seen at them", ("", *columns), tuple(map(row, KINDS)), note)
 
 
 def _by_pair(cases: Sequence[Case], real: Sequence[Record]) -> Table:
@@ -163,8 +161,9 @@ def _summary(lab: Lab, facts: Mapping[str, Any]) -> str:
         "the movement of another person's clip of that action: both clips were trained on, their combination was not. The model reads no "
         "label. The judge was trained on the real training clips, and on these in a mirror, without any clip of the nine pairs and without "
         f"the last tenth of the others. On windows of the real held-out clips it knows the action in {accuracy(facts, 'action')} and the "
-        f"person in {accuracy(facts, 'person')}; that bounds what it can say of made ones. Four persons wear other clothes in the jumping "
-        "jack, or stand in other light: they keep it, and it lends no identity. The videos may not be passed on, nor may this page."
+        f"person in {accuracy(facts, 'person')}; that bounds what it can say of made ones.{doubt(facts)} Four persons wear other clothes "
+        "in the jumping jack, or stand in other light: they keep it, and it lends no identity. The videos may not be passed on, nor may "
+        "this page."
     )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from stillmotion.core.abilities import Model
 from stillmotion.core.clips import Clips
 from stillmotion.core.codes import Codes
-from stillmotion.core.random import seed_of
+from stillmotion.core.random import noise_of
 from stillmotion.data.base import ClipSet, Splits
 from stillmotion.metrics.figure import Figures, mean, share
 from stillmotion.metrics.judge import Judges, Verdicts
@@ -133,7 +133,7 @@ def figures(testified: dict[str, list[Record]]) -> Figures:
 
 
 def _figures(kind: str, records: Sequence[Record]) -> Iterator[tuple[str, Any]]:
-    noise = torch.Generator().manual_seed(seed_of("vdsm/weizmann", kind))
+    noise = noise_of("vdsm/weizmann", kind)
     names = [tuple(record["held"]) for record in records]
     order = {name: number for number, name in enumerate(dict.fromkeys(names))}
     clusters = torch.tensor([order[name] for name in names])

@@ -33,7 +33,7 @@ class Batches:
         generator = torch.Generator().manual_seed(seed_of(self.seed, "feed", step))
         members = [anchors]
         while self.partners is not None and len(members) < self.feed.clips_per_group:
-            members.append(_partner(self.partners, anchors, generator))
+            members.append(self._apart(anchors, _partner(self.partners, anchors, generator), generator))
         pairs = [self.data.where(member) for member in members]
         where, mask = torch.cat([w for w, _ in pairs], 1), torch.cat([m for _, m in pairs], 1)
         if self.shown is not None:
@@ -47,6 +47,23 @@ class Batches:
         controls = self.data.controls_at(where, mask)
         controls = None if controls is None else controls.to(frames.device)
         return Clips(frames, mask.to(frames.device), controls, labels, self.feed.clips_per_group)
+
+    def _apart(self, anchors: Tensor, picked: Tensor, generator: torch.Generator) -> Tensor:
+        """The partners, but others in place of windows that share frames with their anchor, where the class has any that do not."""
+        assert self.partners is not None
+        order, first, count = self.partners
+        for place in self._overlap(anchors, picked).nonzero()[:, 0].tolist():
+            anchor = anchors[place]
+            group = order[first[anchor] : first[anchor] + count[anchor]]
+            free = group[~self._overlap(anchor, group)]
+            if len(free):
+                picked[place] = free[torch.randint(len(free), (), generator=generator)]
+        return picked
+
+    def _overlap(self, one: Tensor, other: Tensor) -> Tensor:
+        """Whether windows share frames of the store, bool."""
+        starts, ends = self.data.starts, self.data.starts + self.data.lengths
+        return (starts[one] < ends[other]) & (starts[other] < ends[one])
 
     def _at(self, position: int) -> Tensor:
         turn, offset = divmod(position, len(self.data))
