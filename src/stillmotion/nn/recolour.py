@@ -7,7 +7,6 @@ from torch import Tensor
 
 from stillmotion.core.random import normal, uniform
 
-
 KNOTS = 5
 """Of the curves, the ends among them."""
 
