@@ -94,6 +94,7 @@ EXEMPT: dict[str, str] = {
     "judge": "a model that is trained; its accuracy and calibration have cases",
     "judge_files": "judges on disk",
     "kinetics": "makes features, measures nothing",
+    "paths": "numbers of each clip, of which others make figures",
     "pooled": "makes codes, measures nothing",
     "protocols": "words about figures",
     "published": "figures of others",
