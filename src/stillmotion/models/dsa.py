@@ -85,7 +85,7 @@ class Path(NamedTuple):
 class DSA(Model, Swaps, Generates, Remembers, Predicts, Imputes):
     name: ClassVar[str] = "dsa"
     config_type: ClassVar[Any] = DSAConfig
-    schedules: ClassVar[tuple[str, ...]] = ("static_kl", "path_kl", "recolour")
+    schedules: ClassVar[tuple[str, ...]] = ("static_kl", "path_kl")
     identities: Tensor
     movements: Tensor
     lengths: Tensor
@@ -128,7 +128,7 @@ class DSA(Model, Swaps, Generates, Remembers, Predicts, Imputes):
         D8: beta is a weight like any other here; the report's code has no trace of it.
         """
         features = self._features(clips)
-        pale = self._pale(clips, weights, generator)
+        pale = self._pale(clips, generator)
         with full_precision(features):
             static = self._static(features, clips.mask)
             f = static.sample(generator)
@@ -141,19 +141,18 @@ class DSA(Model, Swaps, Generates, Remembers, Predicts, Imputes):
 
         Where f may speak from the start, it says what stays within a clip, the direction of a movement too, and then the path need not.
         """
-        pale = self._pale(clips, weights, generator)
+        pale = self._pale(clips, generator)
         features = self._features(clips) if pale is None else pale
         with full_precision(features):
             f = features.new_zeros(len(features), self.config.static)
             path = self._path(features, clips.mask, f, generator)
         return self._terms(clips, f, path, weights)
 
-    def _pale(self, clips: Clips, weights: Mapping[str, float], generator: torch.Generator | None) -> Tensor | None:
-        """The features of recoloured frames, in training and where that is asked for, by a schedule or for good."""
-        strength = weights.get("recolour", self.config.recolour)
-        if not self.training or not strength or generator is None:
+    def _pale(self, clips: Clips, generator: torch.Generator | None) -> Tensor | None:
+        """The features of recoloured frames, in training and where that is asked for."""
+        if not self.training or not self.config.recolour or generator is None:
             return None
-        return self._features(replace(clips, frames=recolour(clips.frames, strength, generator)))
+        return self._features(replace(clips, frames=recolour(clips.frames, self.config.recolour, generator)))
 
     def _terms(self, clips: Clips, f: Tensor, path: Path, weights: Mapping[str, float], **divergences: Tensor) -> Terms:
         logits = self._logits(f, path.z)
@@ -162,7 +161,7 @@ class DSA(Model, Swaps, Generates, Remembers, Predicts, Imputes):
             path_kl = total(kl(path.posterior, path.prior), self._told(clips.mask))
         values = {"reconstruction": reconstruction, **divergences, "path_kl": path_kl}
         means = {name: value.mean() for name, value in values.items()}
-        return Terms(means, {name: weights[name] for name in ("static_kl", "path_kl") if name in values and name in weights})
+        return Terms(means, {name: weights[name] for name in values if name in weights and name in self.schedules})
 
     # inference
 
