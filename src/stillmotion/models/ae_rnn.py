@@ -87,7 +87,7 @@ class AERNN(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes
     def frames(self, clips: Clips, weights: Mapping[str, float], generator: torch.Generator | None) -> Terms:
         """-log p(x_t | a_t) of the frames that are there, in nats per clip; `code_noise` is the scale of noise on the codes.
 
-        D4: noise that fades lets the coarse order of the codes be found first. Without, they fold, and no LSTM follows them.
+        D4: noise that fades is to let the coarse order of the codes be found first. It helps little: codes that fold are hard to follow.
         """
         a, noise = self._read(clips), weights.get("code_noise", 0.0)
         if noise and generator is not None:
