@@ -24,7 +24,7 @@ STEP = 0.85
 """Of the learning rate, every 20 epochs."""
 
 WORLDS: dict[str, dict[str, Any]] = {
-    "box": {}, "gravity": {"state": 8, "modes": 5}, "polygon": {"modes": 7}, "pong": {},
+    "box": {}, "gravity": {"state": 8, "modes": 5}, "polygon": {"state": 8, "modes": 7}, "pong": {"state": 8, "modes": 5},
     "torque": {
         "size": 16, "state": 3, "controls": 1, "modes": 4, "dynamics": "mlp",
         "likelihood": "gaussian", "pixel_scale": 0.1, "learned_scale": True,
