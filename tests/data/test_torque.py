@@ -117,6 +117,27 @@ def test_fewer_and_shorter_clips_are_the_beginning_of_more_and_longer_ones():
     assert len(starts.unique(dim=0)) == 50, "no clip is in two splits, or comes from two seeds"
 
 
+def test_noise_is_normal_in_every_pixel_and_changes_nothing_else():
+    plain, grainy = (torque.load(clips=100, validation=1, test=1, noise=noise).train for noise in (0.0, 0.02))
+    assert torch.equal(plain.truth(), grainy.truth())
+    assert torch.equal(plain.clips().controls, grainy.clips().controls)
+    shown = 0.1 + 0.8 * torque.light(plain.truth()[..., 0])
+    left = (grainy.clips().frames[:, :, 0].double() - shown).flatten() / 0.02
+    assert left.mean().item() == pytest.approx(0, abs=0.01)
+    assert left.std().item() == pytest.approx(math.sqrt(1 + (1 / 255 / 0.02) ** 2 / 12), rel=0.005), "the noise, and that of rounding"
+    assert left.pow(4).mean().item() / left.var().item() ** 2 == pytest.approx(3, abs=0.05)
+    pairs = left.view(100, 15, 256)
+    assert np.corrcoef(pairs[:, 0].flatten(), pairs[:, 1].flatten())[0, 1] == pytest.approx(0, abs=0.02)
+    few = torque.load(clips=20, validation=1, test=1, steps=5, noise=0.02).train
+    assert torch.equal(few.clips().frames, grainy.clips(torch.arange(20)).frames[:, :5])
+
+
+@pytest.mark.parametrize("noise", [-0.01, 0.04, math.nan])
+def test_noise_that_would_be_cut_off_is_refused(noise: float):
+    with pytest.raises(UserError, match=r"noise from 0 to 0\.03 of white"):
+        torque.load(noise=noise)
+
+
 def test_numbers_below_one_are_refused():
     with pytest.raises(UserError, match="at least 1 clip of 1 frame in each split"):
         torque.load(steps=0)

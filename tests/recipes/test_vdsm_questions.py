@@ -93,7 +93,7 @@ def changed(key: str, *, size: vdsm.Size = "laptop") -> Run:
 @pytest.mark.parametrize(("key", "option", "value"), [
     ("encoder", "encoder_slope", 1.0), ("prior_scale", "prior_scale", "deviation"), ("decoder_input", "decoder_input", "static"),
     ("dynamic_prior", "dynamic_prior", "released"), ("single_decoder", "single_decoder", True), ("iaf", "posterior", "iaf"),
-    ("dynamic_input", "dynamic_input", "samples"), ("crossed_at_first", "crossed", True),
+    ("dynamic_input", "dynamic_input", "samples"), ("recolour", "recolour", 0.0),
 ])  # fmt: skip
 def test_questions_of_the_model_change_one_option_and_nothing_else(key: str, option: str, value: object) -> None:
     run, start = changed(key), base()
@@ -124,14 +124,17 @@ def test_without_stage_one_a_single_stage_trains_everything() -> None:
     assert stage.schedules["path_kl"] == start.stages[2].schedules["path_kl"]
 
 
-def test_crossed_runs_see_as_many_clips_in_stage_two() -> None:
-    run, start = changed("crossed"), base()
-    feed = run.stages[2].feed
-    assert run.model.options["crossed"] is True
+def test_uncrossed_runs_see_as_many_clips_in_stage_two() -> None:
+    start, run, first = base(), changed("crossed"), changed("crossed_at_first")
+    feed = start.stages[2].feed
     assert (feed.group_by, feed.clips_per_group, feed.batch, feed.frames) == ("character", 2, 5, None)
-    assert run.stages[:2] == start.stages[:2]
+    assert (run.model.options["crossed"], first.model.options["crossed"]) == (False, True)
+    for other in (run, first):
+        feed = other.stages[2].feed
+        assert (feed.group_by, feed.clips_per_group, feed.batch, feed.frames) == (None, 1, 10, None)
+        assert other.stages[:2] == start.stages[:2]
     name, back = QUESTIONS["crossed"].other(run)
-    assert name == "not crossed"
+    assert name == "crossed"
     assert alike(back, start)
 
 

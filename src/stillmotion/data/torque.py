@@ -10,10 +10,12 @@ Neither paper tells the time between frames, the range of the torques, how clips
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from stillmotion.core.errors import UserError
 from stillmotion.core.random import seed_of
 from stillmotion.data.balls import splits_of
 from stillmotion.data.base import ClipSet, Splits
@@ -27,17 +29,26 @@ SUBSTEPS = 20  # per frame; the error of 15 frames is then below 1e-6
 
 SIZE = 16
 ARM, BOB = 5.0, 1.0  # px: the bob's distance from the middle, and the deviation of the Gaussian that is drawn
+BLACK, CONTRAST = 0.1, 0.8  # of frames with noise: the background, and what the bob adds to it, so that noise is not cut off at 0 and 1
 STATES = ("angle", "velocity")
+MOST_NOISE = 0.03  # a draw beyond BLACK happens then once in a thousand pixels
 
 
-def load(*, clips: int = 500, validation: int = 500, test: int = 500, steps: int = 15, seed: int = 0) -> Splits:
+def load(
+    *, clips: int = 500, validation: int = 500, test: int = 500, steps: int = 15, noise: float = 0.0, seed: int = 0
+) -> Splits:
     """16 x 16, grey: a Gaussian bob; controls (1,), and states (angle, velocity), in radians and seconds, not wrapped.
+
+    noise: standard deviation of a camera's noise in each pixel, of white. Frames are then paler. Without it a frame can be told to the
+    last bit, and a likelihood says how sharp a decoder is; with it there is a limit, and what a model knows of the movement counts.
 
     Starts: any angle, velocity normal with deviation SPREAD. Torque: uniform in -TORQUE to TORQUE, anew for each frame. The three
     splits are independent draws of `steps` frames, the same for the same seed; a smaller split holds the first clips of a larger one.
-    Raises UserError for a number below 1.
+    Raises UserError for a number below 1, and for noise that is not in 0 to MOST_NOISE.
     """
-    return splits_of("torque", _draw, (clips, validation, test), steps, seed)
+    if not 0 <= noise <= MOST_NOISE:
+        raise UserError(f"noise from 0 to {MOST_NOISE} of white", f"{noise:g}")
+    return splits_of("torque", partial(_draw, noise=noise), (clips, validation, test), steps, seed)
 
 
 def swing(start: Tensor, torque: Tensor) -> Tensor:
@@ -61,23 +72,40 @@ def slope(state: Tensor, torque: Tensor) -> Tensor:
     return torch.stack([velocity, push / (MASS * LENGTH**2)], 1)
 
 
-def render(angle: Tensor) -> Tensor:
-    """Frames (N, T, 1, 16, 16) uint8 of angles (N, T)."""
-    centres = torch.arange(SIZE) + 0.5
-    across = SIZE / 2 + ARM * angle.sin().float()
-    down = SIZE / 2 - ARM * angle.cos().float()
+def light(angle: Tensor) -> Tensor:
+    """The bob as it is drawn before noise and rounding, (..., 16, 16) from 0 to 1, for angles (...)."""
+    centres = torch.arange(SIZE).to(angle) + 0.5
+    across, down = SIZE / 2 + ARM * angle.sin(), SIZE / 2 - ARM * angle.cos()
     column, row = (torch.exp(-((centres - place[..., None]) ** 2) / (2 * BOB**2)) for place in (across, down))
-    return (row[..., :, None] * column[..., None, :] * 255).round_().to(torch.uint8)[:, :, None]
+    return row[..., :, None] * column[..., None, :]
 
 
-def _draw(clips: int, steps: int, generator: torch.Generator) -> ClipSet:
+def render(angle: Tensor, noise: Tensor | None = None) -> Tensor:
+    """Frames (N, T, 1, 16, 16) uint8 of angles (N, T), and of what a camera adds to each pixel, (N, T, 16, 16) of white."""
+    bob = light(angle.float())
+    shown = bob if noise is None else BLACK + CONTRAST * bob + noise
+    return (shown * 255).round_().clamp_(0, 255).to(torch.uint8)[:, :, None]
+
+
+def _draw(clips: int, steps: int, generator: torch.Generator, noise: float = 0.0) -> ClipSet:
     seed = int(torch.randint(2**62, (1,), generator=generator))
     chance = torch.rand(clips, 2, generator=generator, dtype=torch.float64)
     start = torch.stack([math.pi * (2 * chance[:, 0] - 1), SPREAD * torch.special.ndtri(chance[:, 1])], 1)
     torque = _babble(clips, steps, seed)
     states = swing(start, torque)
     controls = torque[:, :, None].float()
-    return ClipSet.whole(render(states[:, :, 0]), {}, {}, controls=controls, states=states, state_names=STATES)
+    grain = noise * _grain(clips, steps, seed) if noise else None
+    return ClipSet.whole(render(states[:, :, 0], grain), {}, {}, controls=controls, states=states, state_names=STATES)
+
+
+def _grain(clips: int, steps: int, seed: int) -> Tensor:
+    """Normal numbers (clips, steps, 16, 16); each frame has a seed of its own, as in `_babble`."""
+    frames = []
+    for frame in range(steps):
+        generator = torch.Generator().manual_seed(seed_of(seed, "grain", frame))
+        chance = torch.rand(clips, SIZE, SIZE, generator=generator, dtype=torch.float64)
+        frames.append(torch.special.ndtri(chance.clamp(min=1e-12)).float())
+    return torch.stack(frames, 1)
 
 
 def _babble(clips: int, steps: int, seed: int) -> Tensor:

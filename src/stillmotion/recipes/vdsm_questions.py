@@ -125,6 +125,7 @@ QUESTIONS: dict[str, Question] = {
     "single_groups": Question("actions in a group", {"one": single_groups, RECIPE: unchanged}),
     "crossed": Question("static codes", {"crossed": crossed, "not crossed": uncrossed}),
     "crossed_at_first": Question("static codes", {"crossed in stage one alone": crossed_at_first, RECIPE: unchanged}),
+    "recolour": Question("poses are read off", {"frames as they are": options(recolour=0.0), "recoloured frames": options(recolour=1.0)}),
     "dynamic_input": Question(
         "q(d | x) reads", {"samples of poses": options(dynamic_input="samples"), "means of poses": options(dynamic_input="means")}
     ),
