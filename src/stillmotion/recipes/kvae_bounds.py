@@ -78,8 +78,8 @@ def _figure(each: Bounded, names: Sequence[str], steps: int = 1) -> Figure:
     return over_seeds(values / steps, torch.arange(values.shape[1]), noise)
 
 
-def bound_tables(models: Sequence[Bounded], steps: int, pixels: int) -> tuple[Table, Table]:
-    """The bounds beside the published ones, and the parts of each."""
+def bound_tables(models: Sequence[Bounded], steps: int, pixels: int, world: Figure | None = None) -> tuple[Table, Table]:
+    """The bounds beside the published ones, and the parts of each. world: the log-likelihood per frame of the world that made the clips."""
     figures, paper = bound_figures(models, steps)
     head = ("", "bound, nats per frame", "95 %", "nats per clip", "pixel deviation", "paper", "deviation that the paper's number implies")
     rows = []
@@ -88,6 +88,8 @@ def bound_tables(models: Sequence[Bounded], steps: int, pixels: int) -> tuple[Ta
         known = paper.get(f"elbo_per_frame_{each.key}")
         scale, implied = sum(each.scales) / len(each.scales), None if known is None else implied_scale(known, pixels)
         rows.append((each.label, round(frame.value, 2), _span(frame), round(clip.value, 1), _small(scale), known, _small(implied)))
+    if world is not None:
+        rows.append(("log-likelihood of the world itself", round(world.value, 2), _span(world), round(steps * world.value, 1), None, None, None))
     bounds = Table("pendulum_bounds", "Test bounds on the pendulum", head, tuple(rows), _units(steps, pixels))
     return bounds, _parts_table(models, steps)
 
