@@ -14,12 +14,13 @@ from stillmotion.core.errors import UserError
 from stillmotion.core.random import seed_of
 from stillmotion.data.balls import box
 from stillmotion.data.torque import load as torque
+from stillmotion.metrics.figure import Figure
 from stillmotion.models.files import build
 from stillmotion.models.kvae import KVAE
 from stillmotion.recipes.kvae_baselines import FRAMES, baseline, pendulum
 from stillmotion.recipes.kvae_bounds import Bounded, bound_figures, bound_tables, bound_terms, implied_scale, pixel_scale
 from stillmotion.recipes.kvae_readout import PAPER, codes_of, r2, r2_figures, r2_paper, r2_table, residuals, states_of, targets_of
-from stillmotion.recipes.kvae_swing import MODELS
+from stillmotion.recipes.kvae_swing import MODELS, NOISE
 
 DATA = torque(clips=8, validation=1, test=3)
 
@@ -69,6 +70,19 @@ def test_figures_are_per_clip_and_per_frame_beside_the_published_ones() -> None:
     assert [(row[1], row[2]) for row in parts.rows[:3]] == [
         ("E log p(x | ·)", 3.0), ("-E log q(a | x)", -0.3), ("all but the pixels", -0.3),
     ]  # fmt: skip
+
+
+def test_the_world_itself_stands_below_the_models() -> None:
+    model = Bounded("kvae", "KVAE", ({"reconstruction": [30.0, 60.0], "code": [-3.0, -6.0]},), (0.1,))
+    bounds, _ = bound_tables([model], 15, 256, Figure(813.2, 812.9, 813.5, 500))
+    assert bounds.rows[-1] == ("log-likelihood of the world itself", 813.2, "812.90 to 813.50", 12198.0, None, None, None)
+
+
+def test_every_model_sees_the_same_noisy_clips_in_float32() -> None:
+    runs = [make("laptop", seed=3) for _, make in MODELS.values()]
+    assert {run.data.model_dump_json() for run in runs} == {runs[0].data.model_dump_json()}
+    assert runs[0].data.options["noise"] == NOISE
+    assert {(run.precision, run.seed) for run in runs} == {("float32", 3)}
 
 
 def test_the_published_bounds_of_all_four() -> None:

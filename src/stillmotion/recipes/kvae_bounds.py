@@ -89,7 +89,8 @@ def bound_tables(models: Sequence[Bounded], steps: int, pixels: int, world: Figu
         scale, implied = sum(each.scales) / len(each.scales), None if known is None else implied_scale(known, pixels)
         rows.append((each.label, round(frame.value, 2), _span(frame), round(clip.value, 1), _small(scale), known, _small(implied)))
     if world is not None:
-        rows.append(("log-likelihood of the world itself", round(world.value, 2), _span(world), round(steps * world.value, 1), None, None, None))
+        told = round(world.value, 2), _span(world), round(steps * world.value, 1)
+        rows.append(("log-likelihood of the world itself", *told, None, None, None))
     bounds = Table("pendulum_bounds", "Test bounds on the pendulum", head, tuple(rows), _units(steps, pixels))
     return bounds, _parts_table(models, steps)
 

@@ -6,7 +6,6 @@ import math
 
 import torch
 from torch import Tensor
-from torch.func import jvp
 
 from stillmotion.core.errors import UserError
 from stillmotion.data.base import ClipSet
@@ -14,6 +13,8 @@ from stillmotion.data.torque import BLACK, CONTRAST, SPREAD, light, swing
 
 ROUNDS = 3
 """Of Gauss and Newton's method, from the true start."""
+SHIFT = 1e-4
+"""Of the start either way, in radians and radians per second, for slopes as central differences."""
 
 
 def true_log_likelihood(clips: ClipSet, noise: float) -> Tensor:
@@ -44,12 +45,11 @@ def true_log_likelihood(clips: ClipSet, noise: float) -> Tensor:
 def _around(start: Tensor, torque: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
     """What the frames of starts (N, 2) leave over of the clips, (N, P), and how they change with the start, (N, P, 2)."""
 
-    def drawn(at: Tensor, push: Tensor) -> Tensor:
-        return (BLACK + CONTRAST * light(swing(at, push)[..., 0])).flatten(1)
-
-    ways = torch.eye(2, dtype=start.dtype).repeat_interleave(len(start), 0)  # both at once: the time is that of so many small steps
-    shown, slopes = jvp(lambda at: drawn(at, torque.repeat(2, 1)), (start.repeat(2, 1),), (ways,))
-    return frames.flatten(1) - shown[: len(start)], torch.stack(slopes.chunk(2), -1)
+    shifts = SHIFT * torch.eye(2, dtype=start.dtype)
+    starts = torch.cat([start, *(start + way for way in shifts), *(start - way for way in shifts)])
+    here, *moved = (BLACK + CONTRAST * light(swing(starts, torque.repeat(5, 1))[..., 0])).flatten(1).chunk(5)
+    slopes = [(up - down) / (2 * SHIFT) for up, down in zip(moved[:2], moved[2:], strict=True)]
+    return frames.flatten(1) - here, torch.stack(slopes, -1)
 
 
 def _precision(slopes: Tensor, variance: float) -> Tensor:
