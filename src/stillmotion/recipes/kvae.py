@@ -27,7 +27,7 @@ WORLDS: dict[str, dict[str, Any]] = {
     "box": {}, "gravity": {"state": 8, "modes": 5}, "polygon": {"state": 8, "modes": 7}, "pong": {"state": 8, "modes": 5},
     "torque": {
         "size": 16, "state": 3, "controls": 1, "modes": 4, "dynamics": "mlp",
-        "likelihood": "gaussian", "pixel_scale": 0.1, "learned_scale": True,
+        "likelihood": "gaussian", "pixel_scale": 0.08, "learned_scale": True,
     },
 }  # fmt: skip
 """What each world changes in the model: room for gravity in the state, a system for each side of the polygon.
@@ -38,7 +38,7 @@ GAPS = Feed(batch=BATCH, hidden=0.5)
 GAPS_FROM = 0.65
 """Of the training with the dynamics network on balls, apart from the published one: from then on half of the frames are hidden, so that
 the network learns to go on with what it expects itself."""
-SWING_STEPS = {"quick": (4, 4, 4), "laptop": (300, 2700, 3000), "paper": (1000, 14_000, 15_000)}
+SWING_STEPS = {"quick": (4, 4, 4), "laptop": (700, 2300, 3000), "paper": (2000, 13_000, 15_000)}
 """Of the three stages on the pendulum."""
 
 
@@ -107,14 +107,16 @@ def with_gaps(stage: Stage) -> tuple[Stage, Stage]:
 def _swing(frozen: int, move: int, sharpen: int) -> tuple[Stage, ...]:
     """The pendulum: the systems alone, then with their network while pixels are known vaguely, then with pixels as sharp as they can be.
 
-    Sharp from the start, frames weigh so much that codes settle in a geometry that no system can follow; and in the end pixels must
-    weigh 1, or a learned scale settles at another value than the bound asks for.
+    Pixels begin by weighing next to nothing, so that what is learned first is the coarsest there is to tell, and that is the circle. Sharp
+    from the start, frames weigh so much that codes settle in a geometry that no system can follow; and in the end pixels must weigh 1, or a
+    learned scale settles at another value than the bound asks for.
     """
     common: dict[str, Any] = {"learning_rate": 0.004, "clip_norm": 150, "feed": Feed(batch=BATCH)}
-    weak, groups = {"reconstruction": constant(0.3)}, ("vae", "systems", "dynamics")
+    faint, weak = {"reconstruction": Schedule(points=((0, 0.02), (1, 0.3)))}, {"reconstruction": constant(0.3)}
+    groups = ("vae", "systems", "dynamics")
     rise, fall = {"reconstruction": Schedule(points=((0, 0.3), (0.4, 1.0)))}, Schedule(points=((0.2, 1.0), (1, 0.05)))
     return (
-        Stage(name="systems", trains=("vae", "systems"), steps=frozen, schedules=weak, **common),
+        Stage(name="systems", trains=("vae", "systems"), steps=frozen, schedules=faint, **common),
         Stage(name="move", trains=groups, steps=move, schedules=weak, **common),
         Stage(name="sharpen", trains=(*groups, "pixels"), steps=sharpen, schedules=rise, decay=fall, **common),
     )

@@ -118,9 +118,9 @@ def _units(steps: int, pixels: int) -> str:
         "paper does not say whether its numbers are per frame or per clip. The released code divides by the number of frames, and per "
         f"clip of {steps} frames they would mean pixels that are off by {implied_scale(810.08 / steps, pixels):.2f} on average, "
         "worse than frames without a pendulum: so they are read as per frame. Such a number is mostly the logarithm of how exactly frames "
-        "are redrawn; its "
-        "level depends on how they were rendered, rounded and scaled, none of which is published: the order of the models can be compared, "
-        "the level cannot."
+        "are redrawn; its level depends on how they were rendered and how noisy they are, none of which is published: the order of the "
+        "models can be compared, the level cannot. The world itself: the likelihood of the clips under the pendulum, the torques and the "
+        "camera's noise that made them, the unknown start integrated out; in the mean no bound can be above it."
     )
 
 
