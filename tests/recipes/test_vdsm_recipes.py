@@ -33,7 +33,8 @@ def check(run: Run) -> VDSM:
     for stage in run.stages:
         assert set(stage.trains) <= groups.keys()
         assert stage.objective in objectives
-        assert set(stage.schedules) <= {"temperature", "static_kl", "dynamic_kl", "path_kl"}
+        assert set(stage.schedules) <= {"temperature", "static_kl", "dynamic_kl", "path_kl", "repaint"}
+        assert "repaint" not in stage.schedules or model.config.recolour  # without, it would have no effect
     written = run.model_dump(mode="json")
     assert Run.model_validate(written).model_dump(mode="json") == written
     return model
