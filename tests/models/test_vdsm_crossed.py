@@ -208,7 +208,7 @@ def test_the_law_book_holds(law: str, options: dict[str, object]) -> None:
 
 
 def test_repainted_groups_are_drawn_in_other_colours_in_stage_one_and_in_training_alone() -> None:
-    model, groups, drawn = small_vdsm(crossed=True, recolour=1.0).train(), grouped(4, 3, 3), list[torch.Tensor]()
+    model, groups, drawn = small_vdsm(crossed=True, recolour=1.0).train(), grouped(2, 3, 3, 3, 3), list[torch.Tensor]()
     model.pixels.nll = lambda logits, frames: drawn.append(frames) or frames.flatten(2).sum(2)  # type: ignore[method-assign,func-returns-value]
     model.pose_loss(groups, {"repaint": 0.5}, noise())
     model.eval().pose_loss(groups, {"repaint": 0.5}, noise())
