@@ -16,7 +16,7 @@ from stillmotion.core.codes import Codes, Gaussian
 from stillmotion.core.groups import apart, halves
 from stillmotion.core.random import normal
 from stillmotion.models.vdsm import VDSM
-from stillmotion.nn.recolour import recolour, repaint
+from stillmotion.nn.recolour import recolour
 from stillmotion.testing.cases import Case
 from stillmotion.testing.laws import LAWS
 
@@ -205,15 +205,3 @@ def test_the_law_book_holds(law: str, options: dict[str, object]) -> None:
     case = Case(build=lambda: VDSM(small_config(**options)), lessons=())
     assert LAWS[law].binds(case.model())
     LAWS[law].check(case)
-
-
-def test_repainted_groups_are_drawn_in_other_colours_in_stage_one_and_in_training_alone() -> None:
-    model, groups, drawn = small_vdsm(crossed=True, recolour=1.0).train(), grouped(2, 3, 3, 3, 3), list[torch.Tensor]()
-    model.pixels.nll = lambda logits, frames: drawn.append(frames) or frames.flatten(2).sum(2)  # type: ignore[method-assign,func-returns-value]
-    model.pose_loss(groups, {"repaint": 0.5}, noise())
-    model.eval().pose_loss(groups, {"repaint": 0.5}, noise())
-    model.train().loss(groups, {}, noise())
-    painted = repaint(groups, 0.5, 1.0, noise())
-    assert torch.equal(drawn[0], apart(painted).frames), "both clips of a group alike, or one could not draw the other"
-    assert torch.equal(drawn[1], apart(groups).frames)
-    assert torch.equal(drawn[2], apart(groups).frames)

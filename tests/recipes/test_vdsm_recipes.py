@@ -33,8 +33,7 @@ def check(run: Run) -> VDSM:
     for stage in run.stages:
         assert set(stage.trains) <= groups.keys()
         assert stage.objective in objectives
-        assert set(stage.schedules) <= {"temperature", "static_kl", "dynamic_kl", "path_kl", "repaint"}
-        assert "repaint" not in stage.schedules or model.config.recolour  # without, it would have no effect
+        assert set(stage.schedules) <= {"temperature", "static_kl", "dynamic_kl", "path_kl"}
     written = run.model_dump(mode="json")
     assert Run.model_validate(written).model_dump(mode="json") == written
     return model

@@ -38,7 +38,7 @@ from stillmotion.nn.blended import BlendedDecoder
 from stillmotion.nn.encoders import AntialiasedEncoder
 from stillmotion.nn.flows import AutoregressiveFlow
 from stillmotion.nn.gated import Combiner, GatedTransition, positive
-from stillmotion.nn.recolour import recolour, repaint
+from stillmotion.nn.recolour import recolour
 from stillmotion.nn.recurrent import SequenceDecoder, SequenceEncoder
 from stillmotion.objectives.divergences import kl, kl_to_prior, log_density
 from stillmotion.objectives.pixels import Likelihood, Pixels
@@ -108,7 +108,7 @@ class VDSMConfig(BaseModel):
 class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes):
     name: ClassVar[str] = "vdsm"
     config_type: ClassVar[Any] = VDSMConfig
-    schedules: ClassVar[tuple[str, ...]] = ("temperature", "static_kl", "dynamic_kl", "path_kl", "path_match", "repaint")
+    schedules: ClassVar[tuple[str, ...]] = ("temperature", "static_kl", "dynamic_kl", "path_kl", "path_match")
     identities: Tensor
     movements: Tensor
 
@@ -169,7 +169,6 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
         D25: the static divergence counts once per group, as in the code; equation 7 divides it among the frames. Crossed, it is the mean
         of the divergences of the group's codes, and a group of one clip is crossed between the halves of its time.
         """
-        clips = repaint(clips, weights.get("repaint", 0.0), self.config.recolour, generator if self.training else None)
         clips, count = self._crossed(halves(clips) if self.config.crossed and clips.joined == 1 else clips)
         static, poses = self._read(clips, generator if self.training else None, count)
         with full_precision(static.mean):

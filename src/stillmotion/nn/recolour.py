@@ -27,10 +27,10 @@ def recolour(frames: Tensor, strength: float, generator: torch.Generator) -> Ten
 
 
 def repaint(clips: Clips, share: float, strength: float, generator: torch.Generator | None) -> Clips:
-    """The clips, or groups of them, of which the first `share` have other colours; all as they were without a generator.
+    """The clips, of which the first `share` have other colours; all as they were without a generator.
 
     Where the static code is read from them and they are to be drawn, while the path sees yet other colours, a path that tells how bright
-    a body is makes drawings worse; and the static code meets more people than the data has.
+    a body is makes drawings worse.
     """
     count = round(share * len(clips.mask))
     if not strength or generator is None or not count:

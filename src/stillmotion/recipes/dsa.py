@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from stillmotion.core.errors import UserError
-from stillmotion.recipes.vdsm import COOLING, REPAINT
+from stillmotion.recipes.vdsm import COOLING
 from stillmotion.training.schedules import Schedule, constant
 from stillmotion.training.settings import Feed, Part, Run, Stage
 
@@ -23,6 +23,8 @@ PATH_KL = Schedule(points=((0, 0.05), (0.1, 0.5), (0.25, 1), (0.45, 3), (0.9, 3)
 """Weights of the divergences of f and of the path after that: at first both are free to learn, then dear, as much of the path is not
 movement, and at the end as they are in the bound. The path stays dear for longer: what both could tell, f then tells.
 """
+REPAINT = Schedule(points=((0, 0.5), (0.6, 0.5), (0.8, 0.0)))
+"""Share of the clips of a step that are recoloured as a whole, where the path is read off recoloured frames."""
 
 PLAIN = constant(1.0)
 
