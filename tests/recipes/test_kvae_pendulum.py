@@ -178,7 +178,7 @@ def test_every_model_of_the_table_can_be_built_and_reads_frames_alike(size: str)
             assert set(stage.trains) <= set(model.parameter_groups())
             assert set(stage.schedules) <= set(model.schedules)
             assert stage.objective in model.objectives()
-        if key in ("kvae", "dmm"):
+        if key in ("kvae", "dmm_conv"):
             shared = {option: getattr(model.config, option) for option in FRAMES}
             assert shared == {option: getattr(build("kvae", kalman.model.options, 0).config, option) for option in FRAMES}
 

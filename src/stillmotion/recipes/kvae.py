@@ -38,7 +38,7 @@ GAPS = Feed(batch=BATCH, hidden=0.5)
 GAPS_FROM = 0.65
 """Of the training with the dynamics network on balls, apart from the published one: from then on half of the frames are hidden, so that
 the network learns to go on with what it expects itself."""
-SWING_STEPS = {"quick": (4, 4, 4), "laptop": (700, 1500, 3800), "paper": (2000, 10_000, 18_000)}
+SWING_STEPS = {"quick": (4, 4, 4), "laptop": (700, 2300, 3000), "paper": (2000, 13_000, 15_000)}
 """Of the three stages on the pendulum."""
 
 
@@ -111,10 +111,10 @@ def _swing(frozen: int, move: int, sharpen: int) -> tuple[Stage, ...]:
     from the start, frames weigh so much that codes settle in a geometry that no system can follow; and in the end pixels must weigh 1, or a
     learned scale settles at another value than the bound asks for.
     """
-    common: dict[str, Any] = {"learning_rate": 0.004, "clip_norm": 150, "feed": Feed(batch=2 * BATCH)}
+    common: dict[str, Any] = {"learning_rate": 0.004, "clip_norm": 150, "feed": Feed(batch=BATCH)}
     faint, weak = {"reconstruction": Schedule(points=((0, 0.02), (1, 0.3)))}, {"reconstruction": constant(0.3)}
     groups = ("vae", "systems", "dynamics")
-    rise, fall = {"reconstruction": Schedule(points=((0, 0.3), (0.4, 1.0)))}, Schedule(points=((0.2, 1.0), (1, 0.02)))
+    rise, fall = {"reconstruction": Schedule(points=((0, 0.3), (0.4, 1.0)))}, Schedule(points=((0.2, 1.0), (1, 0.05)))
     return (
         Stage(name="systems", trains=("vae", "systems"), steps=frozen, schedules=faint, **common),
         Stage(name="move", trains=groups, steps=move, schedules=weak, **common),

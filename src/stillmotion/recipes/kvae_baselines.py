@@ -38,9 +38,9 @@ HIDDEN = {"dvbf": 0.3}
 """The share of frames after the third that training never sees: recognition that reads the future knows gaps only if it has met some."""
 
 
-def baseline(model: str, name: str, size: str = "laptop", *, seed: int = 0) -> Run:
-    """The run of a rival of the Kalman VAE on one of its worlds. Raises UserError for another model or world."""
-    return _beside(model, world(name, size, seed=seed))
+def baseline(model: str, name: str, size: str = "laptop", *, seed: int = 0, **options: Any) -> Run:
+    """The run of a rival of the Kalman VAE on one of its worlds, with other options. Raises UserError for another model or world."""
+    return override(_beside(model, world(name, size, seed=seed)), {"model": options})
 
 
 def of(model: str, data: Part, size: str, *, seed: int = 0, group_by: str | None = None) -> Run:

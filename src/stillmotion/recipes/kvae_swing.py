@@ -30,6 +30,10 @@ NOISE = 0.01
 off by about so much."""
 
 
+PUBLISHED = {"network": "dense", "width": 128}
+"""Frames in DVBF and DMM, as their numbers in the paper's table were made."""
+
+
 def seen(make: Callable[..., Run], size: str = "laptop", *, seed: int = 0) -> Run:
     """A run on frames with noise. Decoders work in float32: bfloat16 has errors as large as the noise."""
     return override(make(size, seed=seed), {"data": {"noise": NOISE}, "precision": "float32"})
@@ -38,10 +42,12 @@ def seen(make: Callable[..., Run], size: str = "laptop", *, seed: int = 0) -> Ru
 MODELS: dict[str, tuple[str, Callable[..., Run]]] = {
     "kvae": ("KVAE, convolutions", partial(seen, partial(pendulum, "conv"))),
     "kvae_dense": ("KVAE, perceptron", partial(seen, partial(pendulum, "dense"))),
-    "dvbf": ("DVBF", partial(seen, partial(baseline, "dvbf", "torque"))),
-    "dmm": ("DMM", partial(seen, partial(baseline, "dmm", "torque"))),
+    "dvbf": ("DVBF, perceptron", partial(seen, partial(baseline, "dvbf", "torque", **PUBLISHED))),
+    "dmm": ("DMM, perceptron", partial(seen, partial(baseline, "dmm", "torque", **PUBLISHED))),
+    "dvbf_conv": ("DVBF, convolutions", partial(seen, partial(baseline, "dvbf", "torque"))),
+    "dmm_conv": ("DMM, convolutions", partial(seen, partial(baseline, "dmm", "torque"))),
 }
-"""Key in the names of figures -> label, and its run for a size and a seed."""
+"""Key in the names of figures -> label, and its run for a size and a seed. The last two read and draw frames as the Kalman VAE does."""
 WORLD = "log_likelihood_per_frame_world"
 SUMMARY = (
     "Bounds on the log-likelihood of a pendulum under random torque, beside the likelihood that the world itself gives its clips, and what "
