@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from stillmotion.core.clips import Clips
-from stillmotion.nn.recolour import recolour, repaint
+from stillmotion.nn.recolour import recolour
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -55,13 +54,3 @@ def test_the_generator_alone_decides() -> None:
     frames = torch.rand(2, 3, 3, 8, 8)
     assert torch.equal(recolour(frames, 1.0, generator(5)), recolour(frames, 1.0, generator(5)))
     assert not torch.equal(recolour(frames, 1.0, generator(5)), recolour(frames, 1.0, generator(6)))
-
-
-def test_repainting_changes_the_first_clips_alone_each_as_a_whole() -> None:
-    clips = Clips.of(torch.rand(4, 1, 3, 8, 8).expand(4, 5, 3, 8, 8))
-    half = repaint(clips, 0.5, 1.0, generator()).frames
-    assert torch.equal(half[2:], clips.frames[2:])
-    assert (half[:2] - clips.frames[:2]).abs().amax((1, 2, 3, 4)).min() > 0.05
-    assert torch.equal(half[:2], half[:2, :1].expand(2, 5, 3, 8, 8)), "all frames of a group alike"
-    for unchanged in (repaint(clips, 0.0, 1.0, generator()), repaint(clips, 0.5, 0.0, generator()), repaint(clips, 0.5, 1.0, None)):
-        assert unchanged is clips

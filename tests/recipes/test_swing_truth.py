@@ -9,6 +9,7 @@ import torch
 
 from stillmotion.core.errors import UserError
 from stillmotion.data import torque
+from stillmotion.data.balls import box
 from stillmotion.recipes.swing_truth import true_log_likelihood
 
 
@@ -52,6 +53,14 @@ def test_a_clip_of_another_world_is_less_likely() -> None:
     assert true_log_likelihood(clips, 0.01).mean() < right - 5
 
 
-def test_clips_without_noise_are_refused() -> None:
+def test_clips_of_another_kind_are_refused() -> None:
+    plain = torque.load(clips=1, validation=1, test=1).test
+    with pytest.raises(UserError, match=r"a background of 0\.1"):
+        true_log_likelihood(plain, 0.01)
+    with pytest.raises(UserError, match="the torques as controls"):
+        true_log_likelihood(box(clips=1, validation=1, test=1).test, 0.01)
+
+
+def test_no_noise_is_refused() -> None:
     with pytest.raises(UserError, match="clips with noise"):
         true_log_likelihood(torque.load(clips=1, validation=1, test=1).test, 0.0)

@@ -28,7 +28,7 @@ from stillmotion.training.runs import read_run
 from stillmotion.training.settings import Part, Run
 
 PLAN = Plan(quick=True, seeds=1, show=False, command="test")
-ASKED = ("crossed", "at_once")
+ASKED = ("uncrossed", "at_once")
 TINY: dict[str, Any] = {
     "static": 4, "pose": 3, "dynamic": 5, "encoder_channels": (4, 4, 4, 4, 8), "decoder_channels": (4, 4, 4, 4),
     "rnn_layers": 1, "rnn_size": 8, "transition_hidden": 4,
@@ -125,7 +125,7 @@ def test_without_stage_one_a_single_stage_trains_everything() -> None:
 
 
 def test_uncrossed_runs_see_as_many_clips_in_stage_two() -> None:
-    start, run, first = base(), changed("crossed"), changed("crossed_at_first")
+    start, run, first = base(), changed("uncrossed"), changed("crossed_at_first")
     feed = start.stages[2].feed
     assert (feed.group_by, feed.clips_per_group, feed.batch, feed.frames) == ("character", 2, 5, None)
     assert (run.model.options["crossed"], first.model.options["crossed"]) == (False, True)
@@ -133,7 +133,7 @@ def test_uncrossed_runs_see_as_many_clips_in_stage_two() -> None:
         feed = other.stages[2].feed
         assert (feed.group_by, feed.clips_per_group, feed.batch, feed.frames) == (None, 1, 10, None)
         assert other.stages[:2] == start.stages[:2]
-    name, back = QUESTIONS["crossed"].other(run)
+    name, back = QUESTIONS["uncrossed"].other(run)
     assert name == "crossed"
     assert alike(back, start)
 
@@ -193,13 +193,13 @@ def test_every_question_has_a_row_and_every_cell_is_measured(found: Reproduced, 
     shown, runs = found.page.exhibits
     assert isinstance(shown, Table)
     assert isinstance(runs, Table)
-    assert [row[:2] for row in shown.rows] == [("base run", ""), ("static codes", "crossed"), ("stage one", "left out")]
+    assert [row[:2] for row in shown.rows] == [("base run", ""), ("static codes", "not crossed"), ("stage one", "left out")]
     assert all(cell is not None for row in shown.rows for cell in row)
-    assert [row[0] for row in runs.rows] == ["base_0", "crossed_0", "at_once_0"]
-    assert found.figures["consistency_crossed_body"].clips == found.figures["elbo_base_sequence_validation"].clips == 2 * 9
-    assert {"chance_action", "leak_crossed_path_to_hair_sample", "swap_at_once_dynamic_accuracy"} <= found.figures.keys()
+    assert [row[0] for row in runs.rows] == ["base_0", "uncrossed_0", "at_once_0"]
+    assert found.figures["consistency_uncrossed_body"].clips == found.figures["elbo_base_sequence_validation"].clips == 2 * 9
+    assert {"chance_action", "leak_uncrossed_path_to_hair_sample", "swap_at_once_dynamic_accuracy"} <= found.figures.keys()
     assert found.judge is not None
-    assert read_run(place / "runs" / "crossed_0").model.options["crossed"] is True
+    assert read_run(place / "runs" / "uncrossed_0").model.options["crossed"] is False
 
 
 @pytest.mark.data

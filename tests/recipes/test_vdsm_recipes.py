@@ -61,6 +61,9 @@ def test_as_released_has_two_stages_of_as_many_steps_and_the_quirks(name: str, s
     assert (config.encoder_slope, config.average, config.dynamic_prior, config.prior_scale) == (1.0, "codes", "released", "deviation")
     assert (config.transition_hidden, config.recolour) == (config.rnn_size, 0.0)
     assert config.static == on_meta(run).config.static
+    feed, before = released.stages[1].feed, run.stages[-1].feed
+    assert not config.crossed
+    assert (feed.group_by, feed.clips_per_group, feed.batch) == (None, 1, before.batch * before.clips_per_group)
 
 
 def test_stage_two_of_digits_sees_half_the_clips_on_a_laptop_and_the_published_number_at_full_size() -> None:

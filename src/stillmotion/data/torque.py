@@ -31,7 +31,7 @@ SIZE = 16
 ARM, BOB = 5.0, 1.0  # px: the bob's distance from the middle, and the deviation of the Gaussian that is drawn
 BLACK, CONTRAST = 0.1, 0.8  # of frames with noise: the background, and what the bob adds to it, so that noise is not cut off at 0 and 1
 STATES = ("angle", "velocity")
-MOST_NOISE = 0.03  # a draw beyond BLACK happens then once in a thousand pixels
+MOST_NOISE = 0.03  # a draw beyond BLACK then happens in one of 2,300 pixels
 
 
 def load(
@@ -74,15 +74,19 @@ def slope(state: Tensor, torque: Tensor) -> Tensor:
 
 def light(angle: Tensor) -> Tensor:
     """The bob as it is drawn before noise and rounding, (..., 16, 16) from 0 to 1, for angles (...)."""
-    centres = torch.arange(SIZE).to(angle) + 0.5
-    across, down = SIZE / 2 + ARM * angle.sin(), SIZE / 2 - ARM * angle.cos()
+    return _bob(angle.sin(), angle.cos())
+
+
+def _bob(sine: Tensor, cosine: Tensor) -> Tensor:
+    centres = torch.arange(SIZE).to(sine) + 0.5
+    across, down = SIZE / 2 + ARM * sine, SIZE / 2 - ARM * cosine
     column, row = (torch.exp(-((centres - place[..., None]) ** 2) / (2 * BOB**2)) for place in (across, down))
     return row[..., :, None] * column[..., None, :]
 
 
 def render(angle: Tensor, noise: Tensor | None = None) -> Tensor:
     """Frames (N, T, 1, 16, 16) uint8 of angles (N, T), and of what a camera adds to each pixel, (N, T, 16, 16) of white."""
-    bob = light(angle.float())
+    bob = _bob(angle.sin().float(), angle.cos().float())
     shown = bob if noise is None else BLACK + CONTRAST * bob + noise
     return (shown * 255).round_().clamp_(0, 255).to(torch.uint8)[:, :, None]
 

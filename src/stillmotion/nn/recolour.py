@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
-from stillmotion.core.clips import Clips
 from stillmotion.core.random import normal, uniform
 
 
@@ -24,16 +21,3 @@ def recolour(frames: Tensor, strength: float, generator: torch.Generator) -> Ten
     offset = 0.3 * strength * (uniform((clips, channels), generator, frames) - 0.5)
     mixed = torch.einsum("bij,btjhw->btihw", mixing * gain, frames)
     return (mixed + offset[:, None, :, None, None]).clamp(0, 1)
-
-
-def repaint(clips: Clips, share: float, strength: float, generator: torch.Generator | None) -> Clips:
-    """The clips, of which the first `share` have other colours; all as they were without a generator.
-
-    Where the static code is read from them and they are to be drawn, while the path sees yet other colours, a path that tells how bright
-    a body is makes drawings worse.
-    """
-    count = round(share * len(clips.mask))
-    if not strength or generator is None or not count:
-        return clips
-    painted = recolour(clips.frames[:count], strength, generator)
-    return replace(clips, frames=torch.cat([painted, clips.frames[count:]]))

@@ -156,7 +156,7 @@ def _paper(figures: Figures) -> dict[str, float]:
 
 
 def _steps(lab: Lab, share: float = 1.0) -> int:
-    return sprites(lab.size, share=share).stages[0].steps
+    return sum(stage.steps for stage in sprites(lab.size, share=share).stages)
 
 
 def _length(lab: Lab) -> str:

@@ -30,7 +30,7 @@ WORLDS: dict[str, dict[str, Any]] = {
         "likelihood": "gaussian", "pixel_scale": 0.08, "learned_scale": True,
     },
 }  # fmt: skip
-"""What each world changes in the model: room for gravity in the state, a system for each side of the polygon.
+"""What each world changes in the model: more room in the state for all balls but the box's, a system for each side of the polygon.
 
 On the pendulum the systems are chosen by the last code alone: an LSTM knows the velocity by itself, and then the state does not (R2 0.2).
 """

@@ -1,4 +1,5 @@
-"""The models that the Kalman VAE is compared with, as complete runs: same data, same frame encoders and decoders, same clips per size."""
+"""The models that the Kalman VAE is compared with, as complete runs: same data and clips per size, and unless told otherwise
+the same frame encoders and decoders."""
 
 from __future__ import annotations
 

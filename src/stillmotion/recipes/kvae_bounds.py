@@ -26,8 +26,8 @@ PARTS = {
 DRAWS = 16
 PARTS_NOTE = (
     "Nats per frame, mean over test clips, and seeds where there are several; the parts of a bound add up to it. In the Kalman VAE the "
-    "two parts beside the pixels are far from zero one by one, as densities of codes are; what codes cost is their sum. In the other two "
-    "models it is a divergence, in one part or in two."
+    "two parts beside the pixels are far from zero one by one, as densities of codes are; what codes cost is their sum. In DVBF "
+    "and DMM it is a divergence, in one part or in two."
 )
 Terms = Mapping[str, Sequence[float]]
 

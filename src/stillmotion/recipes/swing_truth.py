@@ -22,14 +22,16 @@ def true_log_likelihood(clips: ClipSet, noise: float) -> Tensor:
 
     All that is unknown is the start, two numbers: they are integrated out by Laplace's method, which is exact as far as frames are
     linear in the start over its posterior, a few thousandths of a radian. Rounding to 255 steps counts as noise of its own.
-    Raises UserError for clips without noise, whose density has no limit, and for such without controls.
+    Raises UserError for no noise, with which the density has no limit, and for clips without controls or without a grey background.
     """
     if noise <= 0:
         raise UserError("clips with noise", "noise of 0", "Load the pendulum with noise=0.01, say.")
     all_clips = clips.clips()
     if all_clips.controls is None:
-        raise UserError("clips with the torques as controls", "clips without")
+        raise UserError("clips with the torques as controls", "clips without", "Load them with data.torque.")
     frames, torque = all_clips.frames[:, :, 0].double(), all_clips.controls[..., 0].double()
+    if abs(float(frames.median()) - BLACK) > 0.02:
+        raise UserError(f"clips with a background of {BLACK}", f"a median of {float(frames.median()):.2f}", "Load them with this noise.")
     variance = noise**2 + 1 / 255**2 / 12
     start = clips.truth()[:, 0].double()
     for _ in range(ROUNDS):
@@ -44,7 +46,6 @@ def true_log_likelihood(clips: ClipSet, noise: float) -> Tensor:
 
 def _around(start: Tensor, torque: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
     """What the frames of starts (N, 2) leave over of the clips, (N, P), and how they change with the start, (N, P, 2)."""
-
     shifts = SHIFT * torch.eye(2, dtype=start.dtype)
     starts = torch.cat([start, *(start + way for way in shifts), *(start - way for way in shifts)])
     here, *moved = (BLACK + CONTRAST * light(swing(starts, torque.repeat(5, 1))[..., 0])).flatten(1).chunk(5)

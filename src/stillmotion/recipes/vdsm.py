@@ -157,9 +157,10 @@ def as_released(run: Run) -> Run:
         **plain,
         "schedules": {**sequence.schedules, "path_kl": LAMBDA_Z_SEQUENCE},
         "trains": ("f_s", "sequence", "flows"), "steps": sequence.steps + paths.steps,
+        "feed": Feed(batch=sequence.feed.batch * sequence.feed.clips_per_group),
     }
     stages = (poses.model_copy(update=first), sequence.model_copy(update=second))
-    options = VDSMConfig.as_released(**{**run.model.options, "recolour": 0.0}).model_dump(mode="json")
+    options = VDSMConfig.as_released(**{**run.model.options, "recolour": 0.0, "crossed": False}).model_dump(mode="json")
     return run.model_copy(update={"stages": stages, "model": Part(name="vdsm", options=options)})
 
 

@@ -123,7 +123,7 @@ QUESTIONS: dict[str, Question] = {
     "iaf": Question("q(z)", {"with flows": options(posterior="iaf"), "Gaussian": options(posterior="gaussian")}),
     "at_once": Question("stage one", {"left out": at_once, RECIPE: unchanged}),
     "single_groups": Question("actions in a group", {"one": single_groups, RECIPE: unchanged}),
-    "crossed": Question("static codes", {"crossed": crossed, "not crossed": uncrossed}),
+    "uncrossed": Question("static codes", {"crossed": crossed, "not crossed": uncrossed}),
     "crossed_at_first": Question("static codes", {"crossed in stage one alone": crossed_at_first, RECIPE: unchanged}),
     "recolour": Question("poses are read off", {"frames as they are": options(recolour=0.0), "recoloured frames": options(recolour=1.0)}),
     "dynamic_input": Question(
@@ -219,7 +219,7 @@ def bound(model: Model, clips: ClipSet) -> Figure:
 
 
 def of_run(key: str, name: str) -> str | None:
-    """The name of a run's figure: `leak_crossed_static_to_action_sample`; None for those that are not kept."""
+    """The name of a run's figure: `leak_uncrossed_static_to_action_sample`; None for those that are not kept."""
     piece = next((piece for piece in PIECES if name.startswith(piece)), None)
     kept = any(name.removesuffix("_mlp") in names for names in COLUMNS.values()) or name.startswith("leak_static_to_action_direction")
     return f"{piece}{key}_{name.removeprefix(piece)}" if piece and kept else None
