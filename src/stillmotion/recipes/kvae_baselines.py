@@ -24,6 +24,9 @@ ON_PENDULUM: dict[str, dict[str, Any]] = {
     "dmm": {"state": 3, "controls": 1}, "dvbf": {"state": 3, "controls": 1, "pixel_scale": 0.3},
 }  # fmt: skip
 """Three states as published. The DVBF starts from pixels that are known more vaguely (see `_three`)."""
+PERCEPTRON: dict[str, Any] = {"network": "dense", "width": 128}
+"""Frames read and drawn by two layers of 128 units each. The published numbers of DVBF are of one layer of 128, those of DMM of two, those
+of the Kalman VAE's perceptron of two of 25."""
 ON_VIDEOS: dict[str, dict[str, Any]] = {
     "ae_rnn": {"code": 16}, "vae_rnn": {"code": 16}, "srnn": {"state": 16, "memory": 128}, "dmm": {"state": 24, "hide": 1.0},
     "dvbf": {"state": 16, "recognition": "future"},
@@ -69,8 +72,8 @@ ae_rnn, vae_rnn, srnn, dmm, dvbf = (partial(of, name) for name in ("ae_rnn", "va
 
 
 def pendulum(network: str, size: str = "laptop", *, seed: int = 0) -> Run:
-    """The Kalman VAE on the pendulum, with convolutions (conv) or as a perceptron of 25 units (dense)."""
-    return override(world("torque", size, seed=seed), {"model": {"network": network, **({"width": 25} if network == "dense" else {})}})
+    """The Kalman VAE on the pendulum, with convolutions (conv) or as a perceptron (dense)."""
+    return override(world("torque", size, seed=seed), {"model": PERCEPTRON if network == "dense" else {}})
 
 
 def ball(name: str, size: str = "laptop", *, seed: int = 0, hidden: float = 0.0, **options: Any) -> Run:

@@ -16,7 +16,7 @@ from stillmotion.data.base import ClipSet, Splits
 from stillmotion.metrics.exhibits import Page
 from stillmotion.metrics.figure import Figure, mean
 from stillmotion.models.kvae import KVAE
-from stillmotion.recipes.kvae_baselines import baseline, pendulum
+from stillmotion.recipes.kvae_baselines import PERCEPTRON, baseline, pendulum
 from stillmotion.recipes.kvae_bounds import DRAWS, Bounded, bound_figures, bound_tables, bound_terms, pixel_scale
 from stillmotion.recipes.kvae_readout import codes_of, r2_figures, r2_paper, r2_table, residuals, states_of, targets_of
 from stillmotion.recipes.lab import Lab, fingerprint, load
@@ -30,11 +30,6 @@ NOISE = 0.01
 off by about so much."""
 
 
-PERCEPTRON = {"network": "dense", "width": 128}
-"""Frames read and drawn by two layers of 128 units each. The published numbers of DVBF are of one layer of 128, those of DMM of two, those
-of the Kalman VAE's perceptron of two of 25."""
-
-
 def seen(make: Callable[..., Run], size: str = "laptop", *, seed: int = 0) -> Run:
     """A run on frames with noise. Decoders work in float32: bfloat16 has errors as large as the noise."""
     return override(make(size, seed=seed), {"data": {"noise": NOISE}, "precision": "float32"})
@@ -43,7 +38,7 @@ def seen(make: Callable[..., Run], size: str = "laptop", *, seed: int = 0) -> Ru
 MODELS: dict[str, tuple[str, Callable[..., Run]]] = {
     "kvae": ("KVAE, convolutions", partial(seen, partial(pendulum, "conv"))),
     "kvae_dense": ("KVAE, perceptron", partial(seen, partial(pendulum, "dense"))),
-    "dvbf": ("DVBF, perceptron", partial(seen, partial(baseline, "dvbf", "torque", **PERCEPTRON))),
+    "dvbf": ("DVBF, perceptron", partial(seen, partial(baseline, "dvbf", "torque", pixel_scale=0.2, **PERCEPTRON))),
     "dmm": ("DMM, perceptron", partial(seen, partial(baseline, "dmm", "torque", **PERCEPTRON))),
     "dvbf_conv": ("DVBF, convolutions", partial(seen, partial(baseline, "dvbf", "torque"))),
     "dmm_conv": ("DMM, convolutions", partial(seen, partial(baseline, "dmm", "torque"))),
