@@ -73,7 +73,7 @@ ae_rnn, vae_rnn, srnn, dmm, dvbf = (partial(of, name) for name in ("ae_rnn", "va
 
 def pendulum(network: str, size: str = "laptop", *, seed: int = 0) -> Run:
     """The Kalman VAE on the pendulum, with convolutions (conv) or as a perceptron (dense)."""
-    return override(world("torque", size, seed=seed), {"model": PERCEPTRON if network == "dense" else {}})
+    return override(world("torque", size, seed=seed), {"model": PERCEPTRON if network == "dense" else {"network": network}})
 
 
 def ball(name: str, size: str = "laptop", *, seed: int = 0, hidden: float = 0.0, **options: Any) -> Run:
