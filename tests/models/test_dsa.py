@@ -18,10 +18,9 @@ from stillmotion.core.abilities import EncodesFrames
 from stillmotion.core.clips import Clips
 from stillmotion.core.codes import Codes, Gaussian
 from stillmotion.core.errors import UserError
-from stillmotion.core.random import Noise, normal
+from stillmotion.core.random import normal
 from stillmotion.models.dsa import DSA, MEMORY, MEMORY_STEPS, DSAConfig
 from stillmotion.nn.backbones import Backbone
-from stillmotion.objectives.divergences import kl_to_prior
 from stillmotion.testing import LAWS, Case, Lesson
 from stillmotion.testing.laws import check_learning
 
@@ -419,28 +418,3 @@ def test_a_recoloured_path_is_read_from_other_colours_in_training_alone() -> Non
     trained, other = terms(pale.train()), terms(plain.train())
     assert trained["static_kl"] == other["static_kl"]
     assert trained["path_kl"] != other["path_kl"]
-
-
-def test_repainted_clips_are_read_and_drawn_in_other_colours_in_training_alone() -> None:
-    torch.manual_seed(0)
-    model, clips = DSA(DSAConfig(size=8, static=4, path=3, width=0.125, rnn=8, recolour=1.0)), Clips.of(torch.rand(12, 3, 3, 8, 8))
-    drawn = list[torch.Tensor]()
-    model.pixels.nll = lambda logits, frames: drawn.append(frames) or frames.flatten(2).sum(2)  # type: ignore[method-assign,func-returns-value]
-
-    def noise(rank: int = 0, world: int = 1) -> torch.Generator:
-        shared = Noise().manual_seed(2)
-        assert isinstance(shared, Noise)
-        shared.rank, shared.world = rank, world
-        return shared
-
-    terms = model.loss(clips, {"repaint": 0.5}, noise())
-    kept = torch.tensor([torch.equal(one, other) for one, other in zip(drawn[0], clips.frames, strict=True)])
-    assert 2 <= int(kept.sum()) <= 10
-    assert ((drawn[0] - clips.frames)[~kept].abs().amax((1, 2, 3, 4)) > 0.05).all()
-    read = model._static(model._features(Clips.of(drawn[0])), clips.mask)
-    assert terms.values["static_kl"].item() == pytest.approx(kl_to_prior(read).mean().item())
-    halves = [Clips.of(part) for part in clips.frames.chunk(2)]
-    shares = [model._repainted(half, 0.5, noise(rank, 2)).frames for rank, half in enumerate(halves)]
-    assert torch.allclose(torch.cat(shares), drawn[0]), "two processes paint what one does"
-    model.eval().loss(clips, {"repaint": 0.5}, noise())
-    assert torch.equal(drawn[1], clips.frames)

@@ -1,7 +1,7 @@
 """DSA: the disentangled sequential autoencoder. One static code for the whole clip, one state for each frame, dynamics that are learned.
 
 Li and Mandt, ICML 2018, as a report (Leplae-Arthur and Nichani) took it up. Legend, letters to names here: f static code; z_t path;
-beta the weights of the two divergences, `static_kl` and `path_kl`. The third schedule, `repaint`, is ours: see `_repainted`.
+beta the weights of the two divergences, `static_kl` and `path_kl`.
 
 Story: f ~ N(0, I); z_t ~ p(z_t | z_1 ... z_{t-1}), Gaussian by an LSTM that is fed z_{t-1}, with z_0 = 0; x_t ~ p(x_t | z_t, f).
 Inference: q(f | x) prod_t q(z_t | x_t) (`factorised`), or q(f | x) prod_t q(z_t | x_1 ... x_T, f) (`full`).
@@ -27,7 +27,7 @@ from stillmotion.core.codes import Codes, Gaussian
 from stillmotion.core.errors import UserError
 from stillmotion.core.masks import total, until_last
 from stillmotion.core.precision import full_precision
-from stillmotion.core.random import normal, uniform
+from stillmotion.core.random import normal
 from stillmotion.core.terms import Terms
 from stillmotion.nn.backbones import Backbone, BackboneDecoder, BackboneEncoder
 from stillmotion.nn.gated import positive
@@ -85,7 +85,7 @@ class Path(NamedTuple):
 class DSA(Model, Swaps, Generates, Remembers, Predicts, Imputes):
     name: ClassVar[str] = "dsa"
     config_type: ClassVar[Any] = DSAConfig
-    schedules: ClassVar[tuple[str, ...]] = ("static_kl", "path_kl", "repaint")
+    schedules: ClassVar[tuple[str, ...]] = ("static_kl", "path_kl")
     identities: Tensor
     movements: Tensor
     lengths: Tensor
@@ -127,7 +127,6 @@ class DSA(Model, Swaps, Generates, Remembers, Predicts, Imputes):
 
         D8: beta is a weight like any other here; the report's code has no trace of it.
         """
-        clips = self._repainted(clips, weights.get("repaint", 0.0), generator)
         features = self._features(clips)
         pale = self._pale(clips, generator)
         with full_precision(features):
@@ -148,18 +147,6 @@ class DSA(Model, Swaps, Generates, Remembers, Predicts, Imputes):
             f = features.new_zeros(len(features), self.config.static)
             path = self._path(features, clips.mask, f, generator)
         return self._terms(clips, f, path, weights)
-
-    def _repainted(self, clips: Clips, share: float, generator: torch.Generator | None) -> Clips:
-        """The clips, of which about this share has other colours, in training and where `recolour` has a strength.
-
-        What f reads and what is to be drawn change alike, and the path sees yet other colours. So a path that tells how bright a body is
-        makes drawings worse.
-        """
-        if not (self.training and self.config.recolour and share) or generator is None:
-            return clips
-        picked = uniform((len(clips.mask), 1, 1, 1, 1), generator, clips.frames) < share
-        painted = recolour(clips.frames, self.config.recolour, generator)
-        return replace(clips, frames=torch.where(picked, painted, clips.frames))
 
     def _pale(self, clips: Clips, generator: torch.Generator | None) -> Tensor | None:
         """The features of recoloured frames, in training and where that is asked for."""

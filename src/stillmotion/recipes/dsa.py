@@ -19,12 +19,10 @@ ALONE = 0.025
 """Of the steps, in which the path learns by itself: what it knows already, the direction of a movement for one, f does not learn again.
 Three times as long, and on Sprites the path knows the hair too."""
 STATIC_KL = Schedule(points=((0, 5), (0.1, 1), (0.35, 1), (0.45, 3), (0.55, 3), (0.65, 1)))
-PATH_KL = Schedule(points=((0, 0.05), (0.1, 0.5), (0.25, 1), (0.45, 3), (0.9, 3), (1, 1)))
+PATH_KL = Schedule(points=((0, 0.05), (0.1, 0.5), (0.25, 1), (0.45, 3), (0.55, 3), (0.65, 1)))
 """Weights of the divergences of f and of the path after that: at first both are free to learn, then dear, as much of the path is not
-movement, and at the end as they are in the bound. The path stays dear for longer: what both could tell, f then tells.
+movement, and at the end as they are in the bound.
 """
-REPAINT = Schedule(points=((0, 0.5), (0.6, 0.5), (0.8, 0.0)))
-"""Share of the clips of a step that are recoloured as a whole, where the path is read off recoloured frames."""
 
 PLAIN = constant(1.0)
 
@@ -98,7 +96,7 @@ def taught(data: Part, lessons: Lessons, *, beta: float = 1.0, seed: int = 0) ->
     static_kl, path_kl = _times(lessons.static_kl, beta), _times(lessons.path_kl, beta)
     alone = round(lessons.alone * lessons.steps)
     first = Stage(name="path", objective="path", steps=max(1, alone), schedules={"path_kl": constant(path_kl(0))}, **common)
-    weights = {"static_kl": static_kl, "path_kl": path_kl, **({"repaint": REPAINT} if lessons.model.get("recolour") else {})}
+    weights = {"static_kl": static_kl, "path_kl": path_kl}
     rest = Stage(name=STAGE, steps=max(1, lessons.steps - alone), schedules=weights, decay=lessons.decay, **common)
     model = Part(name="dsa", options={**lessons.model, **frames})
     return Run(recipe=f"dsa/{data.name}", data=data, model=model, stages=(first, rest) if alone else (rest,), seed=seed)
