@@ -123,7 +123,7 @@ QUESTIONS: dict[str, Question] = {
     "iaf": Question("q(z)", {"with flows": options(posterior="iaf"), "Gaussian": options(posterior="gaussian")}),
     "at_once": Question("stage one", {"left out": at_once, RECIPE: unchanged}),
     "single_groups": Question("actions in a group", {"one": single_groups, RECIPE: unchanged}),
-    "uncrossed": Question("static codes", {"crossed": crossed, "not crossed": uncrossed}),
+    "uncrossed": Question("static codes", {"not crossed": uncrossed, "crossed": crossed}),
     "crossed_at_first": Question("static codes", {"crossed in stage one alone": crossed_at_first, RECIPE: unchanged}),
     "recolour": Question("poses are read off", {"frames as they are": options(recolour=0.0), "recoloured frames": options(recolour=1.0)}),
     "dynamic_input": Question(
