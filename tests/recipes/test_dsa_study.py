@@ -158,6 +158,12 @@ def test_a_run_of_the_same_settings_is_not_trained_twice(few: None, tmp_path: Pa
     assert dsa_study._train(lab, "full", dsa_study.SHAPES["full"]) == tmp_path / "runs" / "full"
 
 
+@pytest.mark.parametrize(("quick", "whole", "part"), [(False, "12,000", "2,400"), (True, "60", "12")])
+def test_steps_that_are_told_are_of_all_stages(tmp_path: Path, quick: bool, whole: str, part: str) -> None:
+    told = dsa_study._length(Lab(tmp_path, Plan(quick=quick)))
+    assert f"{part} steps each (the main model: {whole})" in told
+
+
 def test_what_is_reproduced_is_registered() -> None:
     assert REPRODUCTIONS["dsa"] == "stillmotion.recipes.dsa_study:reproduce"
     assert (dsa_study.reproduce.__doc__ or "").startswith("The report on DSA: tables 1 and 2")
