@@ -159,7 +159,10 @@ def test_a_run_of_the_same_settings_is_not_trained_twice(few: None, tmp_path: Pa
 
 
 @pytest.mark.parametrize(("quick", "whole", "part"), [(False, "12,000", "2,400"), (True, "60", "12")])
-def test_steps_that_are_told_are_of_all_stages(tmp_path: Path, quick: bool, whole: str, part: str) -> None:
+def test_steps_that_are_told_are_of_all_stages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: bool, whole: str, part: str
+) -> None:
+    monkeypatch.setitem(dsa.SPRITES, "quick", replace(dsa.SPRITES["quick"], steps=60))  # whatever `few` made of it
     told = dsa_study._length(Lab(tmp_path, Plan(quick=quick)))
     assert f"{part} steps each (the main model: {whole})" in told
 

@@ -263,5 +263,29 @@ def test_hidden_frames_are_the_same_at_every_turn_and_never_the_first_three() ->
     assert not torch.equal(patterns[0], patterns[1])
 
 
+def test_gaps_are_others_at_every_turn_of_all_shares_and_never_the_first_three() -> None:
+    data, lacking = numbered([6] * 24), []
+    batches = Batches(data, Feed(batch=24, gaps=0.8), 0)
+    for step in range(400):
+        batch = batches(step)
+        assert bool(batch.mask[:, :3].all())
+        assert not batch.frames[~batch.mask].any()
+        assert torch.equal(batches(step).mask, batch.mask), "a batch is known by its step"
+        lacking.append(~batch.mask[batch.frames[:, 0, 0, 0, 0].argsort()][:, 3:])
+    assert not torch.equal(lacking[0], lacking[1])
+    count = torch.stack(lacking).sum(2).flatten()
+    # of three frames with shares that are uniform on [0, 0.8]: mean 1.2, none in (1 - 0.2 ** 4) / 3.2, all in 0.8 ** 3 / 4 of the clips
+    assert count.double().mean().item() == pytest.approx(1.2, abs=0.05)
+    assert (count == 0).double().mean().item() == pytest.approx((1 - 0.2**4) / 3.2, abs=0.025)
+    assert (count == 3).double().mean().item() == pytest.approx(0.8**3 / 4, abs=0.02)
+
+
+def test_gaps_come_on_top_of_frames_that_are_hidden_for_good() -> None:
+    data = numbered([6] * 24)
+    for_good, both = (Batches(data, Feed(batch=24, hidden=0.4, gaps=gaps), 3)(0).mask for gaps in (0.0, 1.0))
+    assert bool((both <= for_good).all())
+    assert int(both.sum()) < int(for_good.sum())
+
+
 def test_frames_that_were_never_there_stay_away_where_others_are_hidden() -> None:
     assert int(Batches(numbered([2]), Feed(batch=1, hidden=0.5), 0)(0).mask.sum()) == 2

@@ -100,7 +100,10 @@ def test_frames_that_the_clips_of_a_group_cannot_share_are_refused() -> None:
 
 def test_hidden_frames_are_those_of_whole_single_clips() -> None:
     for other in ({"group_by": "kind", "clips_per_group": 2}, {"frames": 3}):
-        with pytest.raises(ValidationError, match="hidden excludes group_by and frames"):
+        with pytest.raises(ValidationError, match="hidden and gaps exclude group_by and frames"):
             Feed.model_validate({"hidden": 0.2, **other})
+        with pytest.raises(ValidationError, match="hidden and gaps exclude group_by and frames"):
+            Feed.model_validate({"gaps": 0.2, **other})
     with pytest.raises(ValidationError, match="less than 1"):
         Feed(hidden=1.0)
+    assert Feed(gaps=1.0).gaps == 1, "a clip that lacks nearly all frames is one of those that are to be filled in"

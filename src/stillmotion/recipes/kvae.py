@@ -34,10 +34,10 @@ WORLDS: dict[str, dict[str, Any]] = {
 
 On the pendulum the systems are chosen by the last code alone: an LSTM knows the velocity by itself, and then the state does not (R2 0.2).
 """
-GAPS = Feed(batch=BATCH, hidden=0.5)
+GAPS = Feed(batch=BATCH, gaps=1.0)
 GAPS_FROM = 0.65
-"""Of the training with the dynamics network on balls, apart from the published one: from then on half of the frames are hidden, so that
-the network learns to go on with what it expects itself."""
+"""Of the training with the dynamics network on balls, apart from the published one: from then on frames are hidden, of each clip another
+share, so that the network learns to go on with what it expects itself, for as long as it takes."""
 SWING_STEPS = {"quick": (4, 4, 4), "laptop": (700, 2300, 3000), "paper": (2000, 13_000, 15_000)}
 """Of the three stages on the pendulum."""
 

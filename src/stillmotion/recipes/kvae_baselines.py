@@ -79,7 +79,7 @@ def pendulum(network: str, size: str = "laptop", *, seed: int = 0) -> Run:
 def ball(name: str, size: str = "laptop", *, seed: int = 0, hidden: float = 0.0, **options: Any) -> Run:
     """The Kalman VAE on a ball world with other options. hidden: the share of frames after the third that training never sees."""
     run = world(name, size, seed=seed)
-    feeds = {stage.name: {"feed": {"hidden": max(hidden, stage.feed.hidden)}} for stage in run.stages if hidden}
+    feeds = {stage.name: {"feed": {"hidden": hidden}} for stage in run.stages if hidden}
     return override(run, {"model": options, "stages": feeds})
 
 

@@ -38,6 +38,8 @@ class Batches:
         where, mask = torch.cat([w for w, _ in pairs], 1), torch.cat([m for _, m in pairs], 1)
         if self.shown is not None:
             mask = mask & self.shown[anchors]
+        if self.feed.gaps:
+            mask = mask & _without_gaps(*mask.shape, self.feed.gaps, torch.Generator().manual_seed(seed_of(self.seed, "gaps", step)))
         if self.feed.frames is not None and self.feed.frames < mask.shape[1]:
             where, mask = _choose(where, mask, self.feed.frames, self.feed.clips_per_group, generator)
         mine = slice(self.rank * self.feed.batch, (self.rank + 1) * self.feed.batch)
@@ -77,6 +79,12 @@ def _shown(clips: int, steps: int, hidden: float, seed: int) -> Tensor:
     """Which frames of each clip the model may see, (clips, steps) bool."""
     drawn = torch.rand(clips, steps, generator=torch.Generator().manual_seed(seed_of(seed, "hidden")))
     return (drawn >= hidden) | (torch.arange(steps) < SHOWN_FIRST)
+
+
+def _without_gaps(clips: int, steps: int, most: float, generator: torch.Generator) -> Tensor:
+    """Which frames stay, (clips, steps) bool, where each clip lacks a share of its own between none and `most`."""
+    shares = most * torch.rand(clips, 1, generator=generator)
+    return (torch.rand(clips, steps, generator=generator) >= shares) | (torch.arange(steps) < SHOWN_FIRST)
 
 
 def _partners(data: ClipSet, factor: str) -> tuple[Tensor, Tensor, Tensor]:

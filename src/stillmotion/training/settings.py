@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from stillmotion.training.schedules import Schedule
@@ -26,6 +26,8 @@ class Feed(Settings):
     So the model can tell the clips of a group apart (`Clips.joined`): they take up equal stretches of its frames. labelled: batches
     carry the labels of their clips; for judges, which are supervised, and for nothing else. hidden: each frame after the first three of
     a clip is hidden from the model with this probability, the same frames at every turn (Kalman VAE: training with missing frames).
+    gaps: in every batch each clip draws a share between none and this, and each of its frames after the first three is hidden with that
+    probability, other ones at every turn: what is to fill in gaps of all lengths meets them all.
     """
 
     batch: Count = 20
@@ -34,6 +36,7 @@ class Feed(Settings):
     frames: Count | None = None
     labelled: bool = False
     hidden: Share = 0.0
+    gaps: Annotated[float, Ge(0), Le(1)] = 0.0
 
     @model_validator(mode="after")
     def _together(self) -> Feed:
@@ -41,8 +44,8 @@ class Feed(Settings):
             raise ValueError(f"group_by and clips_per_group above 1 need one another, got {self.group_by} and {self.clips_per_group}")
         if self.frames is not None and self.frames % self.clips_per_group:
             raise ValueError(f"frames are shared evenly among the clips of a group: {self.frames} of {self.clips_per_group} clips are not")
-        if self.hidden and (self.group_by is not None or self.frames is not None):
-            raise ValueError("hidden frames belong to whole single clips: hidden excludes group_by and frames")
+        if (self.hidden or self.gaps) and (self.group_by is not None or self.frames is not None):
+            raise ValueError("hidden frames belong to whole single clips: hidden and gaps exclude group_by and frames")
         if self.labelled and self.group_by is not None:
             raise ValueError("labels belong to single clips: labelled and group_by exclude one another")
         return self
