@@ -137,6 +137,12 @@ def test_the_comparison_of_dynamics_has_no_published_curve() -> None:
     assert figures["imputation_dynamics_mlp_p50"].value == pytest.approx(0.2)
 
 
+def test_who_reads_a_code_off_each_frame_has_as_many_numbers_as_the_kalman_vae() -> None:
+    for data, numbers in (("pong", 3), ("gravity", 2), ("videos", 16)):
+        runs = {model: of(model, Part(name=data), "laptop") for model in ("ae_rnn", "vae_rnn")}
+        assert [files.build(model, run.model.options, 0).config.code for model, run in runs.items()] == [numbers, numbers]
+
+
 @pytest.mark.parametrize("size", ["quick", "laptop", "paper"])
 @pytest.mark.parametrize("model", OPTIONS)
 def test_every_rival_can_be_built_and_reads_frames_like_the_kalman_vae(model: str, size: str) -> None:
@@ -155,22 +161,27 @@ def test_every_rival_can_be_built_and_reads_frames_like_the_kalman_vae(model: st
 
 def test_training_frames_are_hidden_in_every_stage() -> None:
     run = ball("box", hidden=0.2)
-    assert [stage.feed.hidden for stage in run.stages] == [0.2, 0.2, 0.5]
+    assert [(stage.feed.hidden, stage.feed.gaps) for stage in run.stages] == [(0.2, 0.0), (0.2, 0.0), (0.2, 1.0)]
     assert [stage.feed.batch for stage in run.stages] == [32, 32, 32]
     assert ball("box") == ball("box", hidden=0.0)
 
 
+def lacking(run: Run) -> list[float]:
+    """The share of frames that each stage hides for good, or the greatest that it hides for a turn."""
+    assert not any(stage.feed.hidden and stage.feed.gaps for stage in run.stages)
+    return [stage.feed.hidden + stage.feed.gaps for stage in run.stages]
+
+
 def test_who_goes_from_code_to_code_meets_gaps_in_training() -> None:
     by_data = {
-        name: {model: [stage.feed.hidden for stage in of(model, Part(name=name), "laptop").stages] for model in OPTIONS}
-        for name in ("box", "videos")
+        name: {model: lacking(of(model, Part(name=name), "laptop")) for model in OPTIONS} for name in ("box", "videos")
     }
     by_frames = {"srnn": [0.0], "dmm": [0.0], "dvbf": [0.3]}
-    assert by_data["box"] == {"ae_rnn": [0.0, 0.0, 0.5], "vae_rnn": [0.0, 0.0, 0.5], **by_frames}
+    assert by_data["box"] == {"ae_rnn": [0.0, 0.0, 1.0], "vae_rnn": [0.0, 0.0, 1.0], **by_frames}
     assert by_data["videos"] == {"ae_rnn": [0.0, 0.0], "vae_rnn": [0.0, 0.0], **by_frames}
-    assert [stage.feed.hidden for stage in ball("box").stages] == [0.0, 0.0, 0.5]
-    assert [stage.feed.hidden for stage in ball("box", "paper").stages] == [0.0, 0.0]
-    assert [stage.feed.hidden for stage in baseline("dvbf", "torque").stages] == [0.0, 0.0, 0.0]
+    assert lacking(ball("box")) == [0.0, 0.0, 1.0]
+    assert lacking(ball("box", "paper")) == [0.0, 0.0]
+    assert lacking(baseline("dvbf", "torque")) == [0.0, 0.0, 0.0]
 
 
 @pytest.mark.slow

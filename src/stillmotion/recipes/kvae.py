@@ -24,13 +24,14 @@ STEP = 0.85
 """Of the learning rate, every 20 epochs."""
 
 WORLDS: dict[str, dict[str, Any]] = {
-    "box": {}, "gravity": {"state": 8, "modes": 5}, "polygon": {"state": 8, "modes": 7}, "pong": {"state": 8, "modes": 5},
+    "box": {}, "gravity": {"state": 8, "modes": 5}, "polygon": {"state": 8, "modes": 7}, "pong": {"code": 3, "state": 8, "modes": 5},
     "torque": {
         "size": 16, "state": 3, "controls": 1, "modes": 4, "dynamics": "mlp",
         "likelihood": "gaussian", "pixel_scale": 0.08, "learned_scale": True,
     },
 }  # fmt: skip
-"""What each world changes in the model: more room in the state for all balls but the box's, a system for each side of the polygon.
+"""What each world changes in the model: more room in the state for all balls but the box's, a system for each side of the polygon, and
+in Pong a number of the code for the paddles, which are as high as one another.
 
 On the pendulum the systems are chosen by the last code alone: an LSTM knows the velocity by itself, and then the state does not (R2 0.2).
 """

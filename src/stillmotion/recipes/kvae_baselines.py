@@ -15,7 +15,7 @@ from stillmotion.training.schedules import Schedule, constant
 from stillmotion.training.settings import Feed, Part, Run, Stage
 
 FRAMES = ("size", "channels", "network", "width", "likelihood", "pixel_scale", "learned_scale")
-"""Options of the Kalman VAE that its rivals share."""
+"""Options of the Kalman VAE that its rivals share. Those that read a code off each frame share its size too."""
 OPTIONS: dict[str, dict[str, Any]] = {
     "ae_rnn": {}, "vae_rnn": {}, "srnn": {}, "dmm": {"hide": 1.0}, "dvbf": {"state": 4, "recognition": "future"},
 }  # fmt: skip
@@ -28,7 +28,7 @@ PERCEPTRON: dict[str, Any] = {"network": "dense", "width": 128}
 """Frames read and drawn by two layers of 128 units each. The published numbers of DVBF are of one layer of 128, those of DMM of two, those
 of the Kalman VAE's perceptron of two of 25."""
 ON_VIDEOS: dict[str, dict[str, Any]] = {
-    "ae_rnn": {"code": 16}, "vae_rnn": {"code": 16}, "srnn": {"state": 16, "memory": 128}, "dmm": {"state": 24, "hide": 1.0},
+    "ae_rnn": {}, "vae_rnn": {}, "srnn": {"state": 16, "memory": 128}, "dmm": {"state": 24, "hide": 1.0},
     "dvbf": {"state": 16, "recognition": "future"},
 }  # fmt: skip
 RISING = {"srnn": ("path_kl", 0.2), "dmm": ("path_kl", 0.1), "dvbf": ("inverse_temperature", 0.15)}
@@ -58,7 +58,8 @@ def _beside(model: str, kalman: Run) -> Run:
     known = {"torque": ON_PENDULUM, "mug": ON_VIDEOS, "videos": ON_VIDEOS}.get(name, OPTIONS)
     if model not in known:
         raise UserError(f"a rival of the Kalman VAE on {name}: {', '.join(known)}", repr(model))
-    shared = {option: value for option, value in kalman.model.options.items() if option in FRAMES}
+    common = (*FRAMES, "code") if model in BY_SEQUENCE else FRAMES
+    shared = {option: value for option, value in kalman.model.options.items() if option in common}
     gaps = any(stage.name == "gaps" for stage in kalman.stages)
     steps = round(sum(stage.steps for stage in kalman.stages) * (EVEN if gaps else 1))
     stages = (STAGES_ON_PENDULUM if name == "torque" else STAGES)[model](model, steps)
