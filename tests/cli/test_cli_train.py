@@ -118,12 +118,12 @@ def test_bouncing_balls_train_a_kalman_vae(tmp_path: Path, stillmotion: Stillmot
     result = stillmotion("train", "box", "--print", "--likelihood", "gaussian", "--prior-scale", "variance", "--as-released")
     assert result.code == 0
     shown = yaml.safe_load(result.out)
-    wanted = ("kvae/box", {"width": 16, "likelihood": "gaussian"}, ["systems", "all", "gaps"])
+    wanted = ("kvae/box", {"width": 16, "likelihood": "gaussian"}, ["systems", "all", "gaps", "sequence"])
     assert (shown["recipe"], shown["model"], list(shown["stages"])) == wanted
     assert result.err.splitlines() == [
         "--as-released is for VDSM and has no effect on kvae.", "--prior-scale is for other models and has no effect on kvae.",
     ]  # fmt: skip
-    few = {"systems": {"steps": 1}, "all": {"steps": 1}, "gaps": {"steps": 1}}
+    few = {"systems": {"steps": 1}, "all": {"steps": 1}, "gaps": {"steps": 1}, "sequence": {"steps": 1}}
     config = write_yaml(tmp_path / "tiny.yaml", {"data": {"clips": 32, "validation": 4, "test": 4}, "model": {"width": 4}, "stages": few})
     made = stillmotion("train", "box", "--size", "quick", "--config", config, "-o", tmp_path / "run")
     assert made.code == 0, made

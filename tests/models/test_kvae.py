@@ -135,6 +135,18 @@ def test_the_time_factorised_bound_lies_below_the_exact_one() -> None:
     assert float((tight - below).mean()) > 0.5
 
 
+@pytest.mark.parametrize("bound", ["exact", "time_factorised"])
+@pytest.mark.parametrize("lacking", [(), (2, 3)])
+def test_the_sequence_alone_is_the_dynamics_of_the_bound_and_leaves_the_frames_part_alone(bound: str, lacking: tuple[int, ...]) -> None:
+    made, batch = model(bound=bound), clips(lacking=lacking)
+    whole, alone = (made(batch, {}, torch.Generator().manual_seed(5), name).values for name in ("loss", "sequence"))
+    assert list(alone) == ["dynamics"]
+    torch.testing.assert_close(alone["dynamics"], whole["dynamics"])
+    alone["dynamics"].backward()
+    taught = {name for name, group in made.parameter_groups().items() if any(value.grad is not None for value in group)}
+    assert taught == {"systems", "dynamics"}
+
+
 def test_a_single_frame_has_no_transition_and_both_bounds_agree_on_average() -> None:
     exact, loose, batch = model(), model(bound="time_factorised"), clips(1, 1)
     draw = torch.Generator().manual_seed(0)
