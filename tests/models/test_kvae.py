@@ -273,6 +273,42 @@ def test_a_learned_pixel_scale_takes_a_gradient_and_a_fixed_one_is_no_parameter(
     assert "pixels.log_scale" not in dict(model(likelihood="gaussian").named_parameters())
 
 
+@pytest.mark.parametrize("bound", ["exact", "time_factorised"])
+@pytest.mark.parametrize("lacking", [(), (1, 3)])
+def test_learned_noises_are_those_of_a_model_with_the_same_fixed_ones_and_take_a_gradient(bound: str, lacking: tuple[int, ...]) -> None:
+    fixed, learned = model(bound=bound, state_noise=0.5, code_noise=0.2), model(bound=bound, learned_noise=True)
+    torch.testing.assert_close(fixed.Q, 0.5 * torch.eye(3))
+    torch.testing.assert_close(learned.R, 0.03 * torch.eye(2))
+    with torch.no_grad():
+        learned.log_state_noise.fill_(math.log(0.5))
+        learned.log_code_noise.fill_(math.log(0.2))
+    batch = clips(lacking=lacking)
+    one, other = (made(batch, {}, torch.Generator().manual_seed(5), "loss").values for made in (fixed, learned))
+    torch.testing.assert_close(one, other)
+    other["dynamics"].backward()
+    for value in learned.parameter_groups()["noises"]:
+        assert value.grad is not None
+        assert value.grad.abs().min() > 0
+    assert "noises" not in fixed.parameter_groups()
+    drawn = [made.generate(2, 4, torch.Generator().manual_seed(6)).path for made in (fixed, learned)]
+    filled = [made.impute(batch, torch.Generator().manual_seed(7), past_only=True) for made in (fixed, learned)]
+    torch.testing.assert_close(drawn[0], drawn[1])
+    torch.testing.assert_close(filled[0], filled[1])
+
+
+def test_each_noise_has_its_own_place_in_the_joint_density() -> None:
+    made, batch = model(learned_noise=True), clips(1)
+    with torch.no_grad():
+        made.log_state_noise.copy_(torch.tensor([0.1, 0.4, 0.9]).log())
+        made.log_code_noise.copy_(torch.tensor([0.2, 0.7]).log())
+        a = codes(made, batch)
+        system = of_clip(mix(made._mixture(None), made.dynamics(a)), 0)
+        found = made._log_prior(a, batch, None)
+    assert torch.equal(system.Q.diag().argsort(), torch.arange(3))
+    expected = log_likelihood(joint(system, 6), a[0].double(), torch.ones(6, 2, dtype=torch.bool))
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
 def test_controls_that_codes_carry_are_nothing_to_a_model_without() -> None:
     made = model()
     with torch.no_grad():

@@ -73,6 +73,9 @@ class KVAEConfig(BaseModel):
     first_variance: Positive = 20.0
     code_variance: Positive = 0.03
     """The most that the variance of q(a | x) can be."""
+    learned_noise: bool = False
+    """Q and R, which are diagonal, are learned, from state_noise and code_noise on. The published ones are fixed: where frames tell a code
+    far more sharply than R, most of the bound is paid for R."""
     bound: Literal["exact", "time_factorised"] = "exact"
     """time_factorised: states drawn from their smoothed marginals, each frame by itself, as the released code does (D1): a looser bound."""
 
@@ -81,8 +84,8 @@ class KVAE(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes)
     name: ClassVar[str] = "kvae"
     config_type: ClassVar[Any] = KVAEConfig
     schedules: ClassVar[tuple[str, ...]] = ("reconstruction",)
-    Q: Tensor
-    R: Tensor
+    log_state_noise: Tensor
+    log_code_noise: Tensor
     first_mean: Tensor
     first_covariance: Tensor
 
@@ -99,22 +102,39 @@ class KVAE(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes)
         self.B = nn.Parameter(0.05 * torch.randn(modes, n, config.controls)) if config.controls else None
         # D4: a linear layer between the LSTM and the softmax, as in the code; the paper takes the softmax of the LSTM's own state
         self.dynamics = DynamicsNetwork(config.code, modes, config.dynamics, config.dynamics_size, config.window)
-        self.register_buffer("Q", config.state_noise * torch.eye(n), persistent=False)
-        self.register_buffer("R", config.code_noise * torch.eye(config.code), persistent=False)
+        for name, variance, count in (("state", config.state_noise, n), ("code", config.code_noise, config.code)):
+            value = torch.full((count,), math.log(variance))
+            if config.learned_noise:
+                self.register_parameter(f"log_{name}_noise", nn.Parameter(value))
+            else:
+                self.register_buffer(f"log_{name}_noise", value, persistent=False)
         self.register_buffer("first_mean", torch.zeros(n), persistent=False)
         self.register_buffer("first_covariance", config.first_variance * torch.eye(n), persistent=False)
 
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
         """The dynamics network is left out at first: one of the systems would win before the others were of any use.
 
-        A learned scale of the pixels is apart too: sharp frames weigh so much that codes settle before the systems can follow them.
+        A learned scale of the pixels is apart too: sharp frames weigh so much that codes settle before the systems can follow them. And so
+        are learned noises, which would be small before there is anything to follow.
         """
         frames = (self.encoder, self.code_head, self.decoder)
         vae = [parameter for module in frames for parameter in module.parameters()]
         systems = [self.A, self.C, *([] if self.B is None else [self.B]), self.dynamics.start]
         dynamics = [value for value in self.dynamics.parameters() if value is not self.dynamics.start]
-        pixels = list(self.pixels.parameters())
-        return {"vae": vae, "systems": systems, "dynamics": dynamics, **({"pixels": pixels} if pixels else {})}
+        more = {"pixels": list(self.pixels.parameters())}
+        if self.config.learned_noise:
+            more["noises"] = [value for name, value in self.named_parameters() if name in ("log_state_noise", "log_code_noise")]
+        return {"vae": vae, "systems": systems, "dynamics": dynamics, **{name: group for name, group in more.items() if group}}
+
+    @property
+    def Q(self) -> Tensor:
+        """Noise of a state, (n, n)."""
+        return self.log_state_noise.exp().diag()
+
+    @property
+    def R(self) -> Tensor:
+        """Noise of a code, (A, A)."""
+        return self.log_code_noise.exp().diag()
 
     # training
 
@@ -158,9 +178,9 @@ class KVAE(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes)
         step = (system.A[:, 1:] @ z[:, :-1, :, None])[..., 0]
         if system.B is not None and clips.controls is not None:
             step = step + (system.B[:, 1:] @ clips.controls[:, 1:, :, None].double())[..., 0]
-        q, r, first = self.config.state_noise**0.5, self.config.code_noise**0.5, self.config.first_variance**0.5
-        moves = log_density(z[:, 1:], Gaussian(step, torch.full_like(step, q)))
-        codes = log_density(a, Gaussian((system.C @ z[..., None])[..., 0], torch.full_like(a, r)))
+        q, r, first = (0.5 * self.log_state_noise).exp(), (0.5 * self.log_code_noise).exp(), self.config.first_variance**0.5
+        moves = log_density(z[:, 1:], Gaussian(step, q.to(step).expand_as(step)))
+        codes = log_density(a, Gaussian((system.C @ z[..., None])[..., 0], r.to(a).expand_as(a)))
         start = log_density(z[:, 0], Gaussian(torch.zeros_like(z[:, 0]), torch.full_like(z[:, 0], first)))
         states = entropy + torch.cat([start[:, None], moves], 1)
         return total(codes, clips.mask) + total(states, until_last(clips.mask))
@@ -173,7 +193,7 @@ class KVAE(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes)
         features = self.encoder(clips.frames)
         with full_precision(features):
             mean, scale = self.code_head(features.float()).chunk(2, -1)
-            # never wider than what the system knows of a code, R
+            # as released, never wider than R
             return Gaussian(mean, (self.config.code_variance * torch.sigmoid(scale)).sqrt())
 
     def _mixture(self, controls: Tensor | None) -> Mixture:
@@ -226,7 +246,7 @@ class KVAE(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes)
         else:
             z = sample(mixed.system, q.mean.double(), generator, 1, clips.mask, self._controls(clips))[0]
         codes = (mixed.system.C @ z[..., None])[..., 0]
-        codes = codes + self.config.code_noise**0.5 * normal(tuple(codes.shape), generator, codes)
+        codes = codes + (0.5 * self.log_code_noise).exp() * normal(tuple(codes.shape), generator, codes)
         return torch.where(there, q.sample(generator), codes.to(q.mean)), posterior
 
     def _forwards(self, mixed: FilteredMixture, clips: Clips, generator: torch.Generator) -> Tensor:
@@ -234,7 +254,7 @@ class KVAE(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes)
         system, filtered, controls = mixed.system, mixed.filtered, self._controls(clips)
         noise = normal(tuple(filtered.mean.shape), generator, filtered.mean)
         known = filtered.mean + (torch.linalg.cholesky(filtered.covariance) @ noise[..., None])[..., 0]
-        step = self.config.state_noise**0.5 * normal(tuple(filtered.mean.shape), generator, filtered.mean)
+        step = (0.5 * self.log_state_noise).exp() * normal(tuple(filtered.mean.shape), generator, filtered.mean)
         path = [known[:, 0]]  # nothing is seen before the first frame: what is known of it is its prior
         for t in range(1, known.shape[1]):
             z = (system.A[:, t] @ path[-1][..., None])[..., 0] + step[:, t]
@@ -285,7 +305,7 @@ class KVAE(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes)
             alpha, carry = self.dynamics.step(None, NOTHING, count)
             first = mix(self._mixture(None), alpha)
             z = self.config.first_variance**0.5 * normal((count, self.config.state), generator, self.A)
-            noise = self.config.code_noise**0.5 * normal((count, self.config.code), generator, self.A)
+            noise = (0.5 * self.log_code_noise).exp() * normal((count, self.config.code), generator, self.A)
             a = (first.C @ z[..., None])[..., 0] + noise
             path = a[:, None]
             if steps > 1:
