@@ -17,7 +17,8 @@ from stillmotion.data.torque import load as torque
 from stillmotion.metrics.figure import Figure
 from stillmotion.models.files import build
 from stillmotion.models.kvae import KVAE
-from stillmotion.recipes.kvae_baselines import FRAMES, ON_THE_PENDULUM, baseline, pendulum
+from stillmotion.recipes.kvae import SWING_STEPS
+from stillmotion.recipes.kvae_baselines import FRAMES, STEPS_ON_PENDULUM, baseline, pendulum
 from stillmotion.recipes.kvae_bounds import Bounded, bound_figures, bound_tables, bound_terms, implied_scale, pixel_scale
 from stillmotion.recipes.kvae_readout import PAPER, codes_of, r2, r2_figures, r2_paper, r2_table, residuals, states_of, targets_of
 from stillmotion.recipes.kvae_swing import MODELS, NOISE
@@ -173,8 +174,8 @@ def test_every_model_of_the_table_can_be_built_and_reads_frames_alike(size: str)
         model = build(run.model.name, run.model.options, 0)
         assert run.seed == 1
         assert model.frame_shape == (1, 16, 16)
-        part = 1 if key.startswith("kvae") else ON_THE_PENDULUM
-        assert sum(stage.steps for stage in run.stages) == part * sum(stage.steps for stage in kalman.stages)
+        steps = sum(SWING_STEPS[size]) if key.startswith("kvae") else STEPS_ON_PENDULUM[size]
+        assert sum(stage.steps for stage in run.stages) == steps
         for stage in run.stages:
             assert set(stage.trains) <= set(model.parameter_groups())
             assert set(stage.schedules) <= set(model.schedules)
@@ -185,9 +186,10 @@ def test_every_model_of_the_table_can_be_built_and_reads_frames_alike(size: str)
 
 
 def test_pixels_count_in_full_at_the_end() -> None:
-    last = pendulum("conv").stages[-1]
-    assert last.schedules["reconstruction"](0.0) == pytest.approx(0.3)
-    assert last.schedules["reconstruction"](1.0) == 1
+    sharpen, settle = pendulum("conv").stages[-2:]
+    assert sharpen.schedules["reconstruction"](0.0) == pytest.approx(0.3)
+    assert sharpen.schedules["reconstruction"](1.0) == 1
+    assert settle.schedules["reconstruction"](0.0) == settle.schedules["reconstruction"](1.0) == 1
 
 
 def test_a_rival_that_there_is_not_is_refused() -> None:

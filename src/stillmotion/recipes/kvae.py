@@ -44,8 +44,8 @@ share, so that the network learns to go on with what it expects itself, for as l
 SEQUENCE_STEPS = {"quick": 2, "laptop": 4000}
 """In which systems and their network learn on by themselves on balls, with gaps, and frames are read and drawn as they are: a third of the
 time that as many steps of the whole would take. The baselines learn their sequences like that too."""
-SWING_STEPS = {"quick": (4, 4, 4), "laptop": (700, 2300, 5000), "paper": (2000, 13_000, 15_000)}
-"""Of the three stages on the pendulum."""
+SWING_STEPS = {"quick": (4, 4, 4, 4), "laptop": (700, 2300, 5000, 2500), "paper": (2000, 13_000, 12_000, 3000)}
+"""Of the four stages on the pendulum."""
 
 
 def world(name: str, size: str = "laptop", *, seed: int = 0) -> Run:
@@ -117,8 +117,9 @@ def _sequence(steps: int) -> Stage:
     )  # fmt: skip
 
 
-def _swing(frozen: int, move: int, sharpen: int) -> tuple[Stage, ...]:
-    """The pendulum: the systems alone, then with their network while pixels are known vaguely, then with pixels as sharp as they can be.
+def _swing(frozen: int, move: int, sharpen: int, settle: int) -> tuple[Stage, ...]:
+    """The pendulum: the systems alone, then with their network while pixels are known vaguely, then with pixels as sharp as they can be,
+    at last at a small rate, so that the scale of the pixels comes down to where it belongs.
 
     Pixels begin by weighing next to nothing, so that what is learned first is the coarsest there is to tell, and that is the circle. Sharp
     from the start, frames weigh so much that codes settle in a geometry that no system can follow; and in the end pixels must weigh 1, or a
@@ -128,8 +129,13 @@ def _swing(frozen: int, move: int, sharpen: int) -> tuple[Stage, ...]:
     faint, weak = {"reconstruction": Schedule(points=((0, 0.02), (1, 0.3)))}, {"reconstruction": constant(0.3)}
     groups = ("vae", "systems", "dynamics")
     rise, fall = {"reconstruction": Schedule(points=((0, 0.3), (0.4, 1.0)))}, Schedule(points=((0.2, 1.0), (1, 0.04)))
+    slow: dict[str, Any] = {
+        "learning_rate": 0.0015, "decay": Schedule(points=((0, 1.0), (1, 0.02))), "feed": Feed(batch=2 * BATCH),
+        "schedules": {"reconstruction": constant(1.0)},
+    }  # fmt: skip
     return (
         Stage(name="systems", trains=("vae", "systems"), steps=frozen, schedules=faint, **common),
         Stage(name="move", trains=groups, steps=move, schedules=weak, **common),
         Stage(name="sharpen", trains=(*groups, "pixels", "noises"), steps=sharpen, schedules=rise, decay=fall, **common),
+        Stage(name="settle", trains=(*groups, "pixels", "noises"), steps=settle, **{**common, **slow}),
     )
