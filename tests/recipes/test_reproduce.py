@@ -267,6 +267,20 @@ def test_a_model_that_today_s_defaults_would_not_make_is_refused(tmp_path: Path)
         train_once(tiny.run(), folder, PLAN)
 
 
+def test_a_model_that_is_older_than_an_option_is_the_one_of_its_default(tmp_path: Path) -> None:
+    folder = tiny.train(tmp_path / "run", PLAN)
+    path = folder / "model" / "config.json"
+    told = json.loads(path.read_text())
+    young = next(name for name in told["options"] if name not in tiny.run().model.options)
+    del told["options"][young]
+    path.write_text(json.dumps(told))
+    assert train_once(tiny.run(), folder, PLAN) == folder
+    told["options"]["nonsense"] = 3
+    path.write_text(json.dumps(told))
+    with pytest.raises(UserError, match=re.escape("model.options.nonsense is 3 there, and None here")):
+        train_once(tiny.run(), folder, PLAN)
+
+
 def test_the_precision_that_was_found_on_the_machine_is_no_difference(tmp_path: Path) -> None:
     folder = tiny.train(tmp_path / "run", PLAN)
     assert train_once(tiny.run().model_copy(update={"precision": "auto"}), folder, PLAN) == folder

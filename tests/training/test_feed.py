@@ -62,7 +62,9 @@ def test_a_batch_depends_on_its_position_alone(order: list[int]) -> None:
     assert all(torch.equal(values(one, step), values(Batches(data, feed, 5), step)) for step in order)
 
 
-@pytest.mark.parametrize("feed", [{}, {"frames": 3}, {"group_by": "kind", "clips_per_group": 2, "frames": 4}])
+@pytest.mark.parametrize(
+    "feed", [{}, {"frames": 3}, {"group_by": "kind", "clips_per_group": 2, "frames": 4}, {"hidden": 0.4}, {"gaps": 0.9}]
+)
 def test_batches_of_two_processes_joined_are_one_of_twice_the_size(feed: dict[str, object]) -> None:
     data = numbered([3, 4, 5, 6, 2, 1, 6], [0, 0, 1, 1, 1, -1, 2])
     alone = Batches(data, Feed.model_validate({"batch": 6, **feed}), 1)
@@ -263,6 +265,17 @@ def test_hidden_frames_are_the_same_at_every_turn_and_never_the_first_three() ->
     assert not torch.equal(patterns[0], patterns[1])
 
 
+def test_what_is_hidden_for_good_is_so_in_every_stage_of_a_run() -> None:
+    data = numbered([6] * 24)
+    one, other, another = (
+        Batches(data, Feed(batch=24, hidden=0.4), seed, for_good=run)(0) for seed, run in ((1, 7), (2, 7), (1, 8))
+    )
+    masks = [batch.mask[batch.frames[:, 0, 0, 0, 0].argsort()] for batch in (one, other, another)]
+    assert not torch.equal(one.frames, other.frames)
+    assert torch.equal(masks[0], masks[1])
+    assert not torch.equal(masks[0], masks[2])
+
+
 def test_gaps_are_others_at_every_turn_of_all_shares_and_never_the_first_three() -> None:
     data, lacking = numbered([6] * 24), []
     batches = Batches(data, Feed(batch=24, gaps=0.8), 0)
@@ -278,6 +291,8 @@ def test_gaps_are_others_at_every_turn_of_all_shares_and_never_the_first_three()
     assert count.double().mean().item() == pytest.approx(1.2, abs=0.05)
     assert (count == 0).double().mean().item() == pytest.approx((1 - 0.2**4) / 3.2, abs=0.025)
     assert (count == 3).double().mean().item() == pytest.approx(0.8**3 / 4, abs=0.02)
+    # one share for a whole batch would scatter by 0.50; shares of 24 clips of their own by 1.04 / 24
+    assert count.view(400, 24).double().mean(1).var().item() == pytest.approx(1.04 / 24, rel=0.3)
 
 
 def test_gaps_come_on_top_of_frames_that_are_hidden_for_good() -> None:

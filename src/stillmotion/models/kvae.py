@@ -74,8 +74,8 @@ class KVAEConfig(BaseModel):
     code_variance: Positive = 0.03
     """The most that the variance of q(a | x) can be."""
     learned_noise: bool = False
-    """Q and R, which are diagonal, are learned, from state_noise and code_noise on. The published ones are fixed: where frames tell a code
-    far more sharply than R, most of the bound is paid for R."""
+    """Q and R, which are diagonal, are learned, starting from state_noise and code_noise. The published ones are fixed: where frames tell a
+    code far more sharply than R, most of the bound is paid for R. Stages must train the group `noises`."""
     bound: Literal["exact", "time_factorised"] = "exact"
     """time_factorised: states drawn from their smoothed marginals, each frame by itself, as the released code does (D1): a looser bound."""
 
@@ -114,8 +114,8 @@ class KVAE(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes)
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
         """The dynamics network is left out at first: one of the systems would win before the others were of any use.
 
-        A learned scale of the pixels is apart too: sharp frames weigh so much that codes settle before the systems can follow them. And so
-        are learned noises, which would be small before there is anything to follow.
+        A learned scale of the pixels is apart too: sharp frames weigh so much that codes settle before the systems can follow them. So
+        are learned noises: as long as codes can shrink, noises shrink with them and nothing is gained.
         """
         frames = (self.encoder, self.code_head, self.decoder)
         vae = [parameter for module in frames for parameter in module.parameters()]
@@ -193,7 +193,7 @@ class KVAE(Model, EncodesFrames, Encodes, Decodes, Generates, Predicts, Imputes)
         features = self.encoder(clips.frames)
         with full_precision(features):
             mean, scale = self.code_head(features.float()).chunk(2, -1)
-            # as released, never wider than R
+            # at most `code_variance`, which as released is R
             return Gaussian(mean, (self.config.code_variance * torch.sigmoid(scale)).sqrt())
 
     def _mixture(self, controls: Tensor | None) -> Mixture:

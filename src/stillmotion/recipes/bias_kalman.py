@@ -68,7 +68,7 @@ def linear_kvae(world: Scales, share: float, second_moments: Tensor) -> KVAE:
     model.encoder, model.code_head, model.decoder = _Value(), _Head(slope), _Pixel()  # type: ignore[assignment]
     with torch.no_grad():
         model.C.fill_(1.0)
-        model.Q.copy_(torch.diag(torch.stack([torch.zeros_like(world.z), world.z.square()])))
+        model.log_state_noise.copy_(torch.stack([torch.zeros_like(world.z), world.z.square()]).log())  # f stands still: no noise at all
         model.first_covariance.copy_(torch.diag(torch.stack([world.f.square(), world.z.square()])))
     return model
 

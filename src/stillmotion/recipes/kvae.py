@@ -18,7 +18,8 @@ EPOCHS = {"quick": (1, 2), "laptop": (2, 148), "paper": (2, 78)}
 """Without and with the dynamics network. The published 10 and 70 let the codes settle before the network can make use of them; with so
 few clips, 60 in all are not yet enough to foresee far."""
 WIDTH = 16
-"""Filters. With the published 32 frames are sharp before the systems can follow the codes, and what is hidden is found less well."""
+"""Filters on balls. With the published 32, frames are sharp before the systems can follow the codes, and what is hidden is found less
+well."""
 BALLS = ("box", "gravity", "polygon", "pong")
 STEP = 0.85
 """Of the learning rate, every 20 epochs."""
@@ -32,18 +33,18 @@ WORLDS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 """What each world changes in the model: more room in the state for all balls but the box's, a system for each side of the polygon, and
-in Pong a number of the code for the paddles, which are as high as one another.
+in Pong a number of the code for the paddles, which are always at the same height.
 
 On the pendulum the systems are chosen by the last code alone: an LSTM knows the velocity by itself, and then the state does not (R2 0.2).
 Its torques are known, and sharp frames tell the angle to a few thousandths: with the published noises most of the bound is paid for them.
 """
 GAPS = Feed(batch=BATCH, gaps=1.0)
 GAPS_FROM = 0.65
-"""Of the training with the dynamics network on balls, apart from the published one: from then on frames are hidden, of each clip another
+"""Of the training of all parts on balls, apart from the published one: from then on frames are hidden, of each clip another
 share, so that the network learns to go on with what it expects itself, for as long as it takes."""
 SEQUENCE_STEPS = {"quick": 2, "laptop": 4000}
-"""In which systems and their network learn on by themselves on balls, with gaps, and frames are read and drawn as they are: a third of the
-time that as many steps of the whole would take. The baselines learn their sequences like that too."""
+"""In which systems and their network learn on by themselves on balls, with gaps, while the networks that read and draw frames stay as they
+are. The baselines learn their sequences like that too."""
 SWING_STEPS = {"quick": (4, 4, 4, 4), "laptop": (700, 2300, 5000, 2500), "paper": (2000, 13_000, 12_000, 3000)}
 """Of the four stages on the pendulum."""
 

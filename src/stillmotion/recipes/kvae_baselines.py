@@ -15,7 +15,7 @@ from stillmotion.training.schedules import Schedule, constant
 from stillmotion.training.settings import Feed, Part, Run, Stage
 
 FRAMES = ("size", "channels", "network", "width", "likelihood", "pixel_scale", "learned_scale")
-"""Options of the Kalman VAE that its rivals share. Those that read a code off each frame share its size too."""
+"""Options of the Kalman VAE that its rivals share. Those that read a code off each frame have as many numbers in it."""
 OPTIONS: dict[str, dict[str, Any]] = {
     "ae_rnn": {}, "vae_rnn": {}, "srnn": {}, "dmm": {"hide": 1.0}, "dvbf": {"state": 4, "recognition": "future"},
 }  # fmt: skip
@@ -37,7 +37,7 @@ EVEN = 0.4
 """The part of the Kalman VAE's steps with frames that rivals take where it has a long last part with gaps. In the box on one thread these
 steps of it take 7.8 minutes, SRNN 6.0, DMM 4.2, AE-RNN and VAE-RNN, which learn their sequences for three times the steps again, 3.4."""
 STEPS_ON_PENDULUM = {"quick": 12, "laptop": 6000, "paper": 30_000}
-"""Of the rivals there, where a step of the DVBF has twice as many clips as most of the Kalman VAE's."""
+"""Steps of the rivals on the pendulum, where the DVBF's have twice as many clips as most of the Kalman VAE's."""
 BY_SEQUENCE = ("ae_rnn", "vae_rnn")
 """These learn the sequence of codes by itself, at last with gaps where the Kalman VAE does."""
 HIDDEN = {"dvbf": 0.3}

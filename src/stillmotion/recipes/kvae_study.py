@@ -134,7 +134,10 @@ def _missing(lab: Lab) -> Reproduced:
         ways = [hidden.fill(way, way, [run], past_only=way == "filter") for way in ("smooth", "filter")]
         measured[share] = measure(ways, hidden.masks)
     table, figures = missing_table(measured)
-    summary = "Training with frames missing: each after the third of a clip is hidden with one probability, the same ones at every turn."
+    summary = (
+        "Training with frames missing: each after the third of a clip is hidden with one probability, the same ones at every turn. In the "
+        "last two thirds of the steps further ones are hidden for a turn, in all rows alike."
+    )
     return _reproduced(lab, "Kalman VAE: training with missing frames", summary, (table,), figures, {}, ONE)
 
 

@@ -6,11 +6,13 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
+
+from pydantic import ValidationError
 
 from stillmotion.core.errors import FileRefused, UserError
 from stillmotion.core.registry import MODELS, resolve
@@ -201,8 +203,11 @@ def _other_defaults(asked: Run, folder: Path) -> list[str]:
     path = folder / files.INNER / files.CONFIG
     if not path.is_file():
         return []
-    today = resolve(MODELS, asked.model.name).config_type(**asked.model.options).model_dump(mode="json")
-    return list(_differences(read_object(path).get("options"), today, "model.options"))
+    config_type = resolve(MODELS, asked.model.name).config_type
+    there, today = read_object(path).get("options"), config_type(**asked.model.options).model_dump(mode="json")
+    with suppress(ValidationError):  # then the differences tell what is wrong
+        there = config_type.model_validate(there).model_dump(mode="json")  # options that are younger than the file stand at their defaults
+    return list(_differences(there, today, "model.options"))
 
 
 def _differences(there: Any, asked: Any, at: str = "") -> Iterator[str]:

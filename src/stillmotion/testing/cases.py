@@ -87,7 +87,7 @@ def _dmm() -> Model:
 
 
 def _kvae() -> Model:
-    return KVAE(KVAEConfig(size=8, channels=3, code=4, state=6, width=16, dynamics_size=16))
+    return KVAE(KVAEConfig(size=8, channels=3, code=4, state=6, width=16, dynamics_size=16, learned_noise=True))
 
 
 def _dsa() -> Model:

@@ -18,12 +18,13 @@ SHOWN_FIRST = 3
 class Batches:
     """The endless stream of a stage: one permutation of the clips after another, each from (seed, pass)."""
 
-    def __init__(self, data: ClipSet, feed: Feed, seed: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(self, data: ClipSet, feed: Feed, seed: int, rank: int = 0, world: int = 1, *, for_good: int | None = None) -> None:
+        """for_good: the seed of the frames that are hidden at every turn, those of another stage with this seed; `seed` by default."""
         if not len(data):
             raise UserError("at least one training clip", "none", "Check the splits with `stillmotion data check`.")
         self.data, self.feed, self.seed, self.rank, self.world = data, feed, seed, rank, world
         self.partners = _partners(data, feed.group_by) if feed.group_by else None
-        self.shown = _shown(len(data), data.steps, feed.hidden, seed) if feed.hidden else None
+        self.shown = _shown(len(data), data.steps, feed.hidden, seed if for_good is None else for_good) if feed.hidden else None
         self._permutation: tuple[int, Tensor] = (-1, torch.empty(0))
 
     def __call__(self, step: int) -> Clips:
@@ -39,7 +40,7 @@ class Batches:
         if self.shown is not None:
             mask = mask & self.shown[anchors]
         if self.feed.gaps:
-            mask = mask & _without_gaps(*mask.shape, self.feed.gaps, torch.Generator().manual_seed(seed_of(self.seed, "gaps", step)))
+            mask = mask & _without_gaps(mask, self.feed.gaps, torch.Generator().manual_seed(seed_of(self.seed, "gaps", step)))
         if self.feed.frames is not None and self.feed.frames < mask.shape[1]:
             where, mask = _choose(where, mask, self.feed.frames, self.feed.clips_per_group, generator)
         mine = slice(self.rank * self.feed.batch, (self.rank + 1) * self.feed.batch)
@@ -81,10 +82,10 @@ def _shown(clips: int, steps: int, hidden: float, seed: int) -> Tensor:
     return (drawn >= hidden) | (torch.arange(steps) < SHOWN_FIRST)
 
 
-def _without_gaps(clips: int, steps: int, most: float, generator: torch.Generator) -> Tensor:
-    """Which frames stay, (clips, steps) bool, where each clip lacks a share of its own between none and `most`."""
-    shares = most * torch.rand(clips, 1, generator=generator)
-    return (torch.rand(clips, steps, generator=generator) >= shares) | (torch.arange(steps) < SHOWN_FIRST)
+def _without_gaps(mask: Tensor, most: float, generator: torch.Generator) -> Tensor:
+    """Which frames stay, bool like the mask (B, T), where each clip lacks a share of its own between none and `most`."""
+    shares = most * torch.rand(len(mask), 1, generator=generator)
+    return (torch.rand(mask.shape, generator=generator) >= shares) | (torch.arange(mask.shape[1]) < SHOWN_FIRST)
 
 
 def _partners(data: ClipSet, factor: str) -> tuple[Tensor, Tensor, Tensor]:

@@ -108,7 +108,7 @@ class Trainer:
             self._save(stage, parameters, optimiser)
         last_saved = started = time.monotonic()
         before = self.seconds
-        batches = Batches(self._clips(stage), stage.feed, seed_of(self.run.seed, stage.name), *self.processes)
+        batches = Batches(self._clips(stage), stage.feed, seed_of(self.run.seed, stage.name), *self.processes, for_good=self.run.seed)
         while self.step < first + stage.steps:
             local = self.step - first
             terms, weights = self._update(stage, local, wrapped, optimiser, parameters, batches)

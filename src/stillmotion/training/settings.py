@@ -25,9 +25,10 @@ class Feed(Settings):
     clip. frames: a random choice of that many frames of the group, equally many of each of its clips, in order; all of them by default.
     So the model can tell the clips of a group apart (`Clips.joined`): they take up equal stretches of its frames. labelled: batches
     carry the labels of their clips; for judges, which are supervised, and for nothing else. hidden: each frame after the first three of
-    a clip is hidden from the model with this probability, the same frames at every turn (Kalman VAE: training with missing frames).
+    a clip is hidden from the model with this probability, the same frames at every turn and in every stage (Kalman VAE: training with
+    missing frames).
     gaps: in every batch each clip draws a share between none and this, and each of its frames after the first three is hidden with that
-    probability, other ones at every turn: what is to fill in gaps of all lengths meets them all.
+    probability, other ones at every turn: so that a model that is to fill in gaps of any length meets all of them.
     """
 
     batch: Count = 20
