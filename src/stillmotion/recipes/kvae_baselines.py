@@ -35,7 +35,8 @@ RISING = {"srnn": ("path_kl", 0.2), "dmm": ("path_kl", 0.1), "dvbf": ("inverse_t
 """The schedule of each model with one bound, and where it starts."""
 EVEN = 0.4
 """The part of the Kalman VAE's steps with frames that rivals take where it has a long last part with gaps. In the box on one thread these
-steps of it take 7.8 minutes, SRNN 6.0, DMM 4.2, AE-RNN and VAE-RNN, which learn their sequences for three times the steps again, 3.4."""
+steps of it take 7.8 minutes and its last stage, without frames, two to three more; SRNN takes 6.0, DMM 4.2, AE-RNN and VAE-RNN, which learn
+their sequences for three times the steps again, 3.4."""
 STEPS_ON_PENDULUM = {"quick": 12, "laptop": 6000, "paper": 30_000}
 """Steps of the rivals on the pendulum, where the DVBF's have twice as many clips as most of the Kalman VAE's."""
 BY_SEQUENCE = ("ae_rnn", "vae_rnn")

@@ -47,7 +47,8 @@ MODELS: dict[str, tuple[str, Callable[..., Run]]] = {
 WORLD = "log_likelihood_per_frame_world"
 SUMMARY = (
     "Bounds on the log-likelihood of a pendulum under random torque, beside the likelihood that the world itself gives its clips, and what "
-    "can be read from the states."
+    "can be read from the states. States of the Kalman VAE have five numbers, of which frames tell two; those of DVBF and DMM have three, "
+    "as published, and frames are drawn from all of them."
 )
 
 
