@@ -45,7 +45,7 @@ share, so that the network learns to go on with what it expects itself, for as l
 SEQUENCE_STEPS = {"quick": 2, "laptop": 4000}
 """In which systems and their network learn on by themselves on balls, with gaps, while the networks that read and draw frames stay as they
 are. The baselines learn their sequences like that too."""
-SWING_STEPS = {"quick": (4, 4, 4, 4), "laptop": (700, 2300, 5000, 2500), "paper": (2000, 13_000, 12_000, 3000)}
+SWING_STEPS = {"quick": (4, 4, 4, 4), "laptop": (700, 2300, 5000, 5000), "paper": (2000, 13_000, 10_000, 5000)}
 """Of the four stages on the pendulum."""
 
 
@@ -131,7 +131,7 @@ def _swing(frozen: int, move: int, sharpen: int, settle: int) -> tuple[Stage, ..
     groups = ("vae", "systems", "dynamics")
     rise, fall = {"reconstruction": Schedule(points=((0, 0.3), (0.4, 1.0)))}, Schedule(points=((0.2, 1.0), (1, 0.04)))
     slow: dict[str, Any] = {
-        "learning_rate": 0.0015, "decay": Schedule(points=((0, 1.0), (1, 0.02))), "feed": Feed(batch=2 * BATCH),
+        "learning_rate": 0.001, "decay": Schedule(points=((0, 1.0), (1, 0.01))), "feed": Feed(batch=2 * BATCH),
         "schedules": {"reconstruction": constant(1.0)},
     }  # fmt: skip
     return (
