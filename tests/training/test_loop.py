@@ -23,7 +23,7 @@ from stillmotion.training import loop
 from stillmotion.training.checkpoints import MANIFEST
 from stillmotion.training.loop import LOWER, MOST_RETRIES, Interrupted
 from stillmotion.training.schedules import Schedule, constant
-from stillmotion.training.settings import Run
+from stillmotion.training.settings import Feed, Run
 
 STEPS = 8
 """In both stages of a tiny run."""
@@ -177,6 +177,23 @@ def test_the_same_seed_gives_the_same_losses_and_another_seed_others(tmp_path: P
     totals = [[row["terms"]["total"] for row in rows(folder) if row["split"] == "train"] for folder in (whole, tmp_path / "other")]
     assert len(totals[0]) == STEPS
     assert not set(totals[0]) & set(totals[1])
+
+
+def test_frames_that_are_hidden_for_good_are_the_same_in_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = list[Tensor]()
+
+    class Kept(loop.Batches):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **named)
+            if self.shown is not None and len(self.shown) == 11:  # of the training clips
+                shown.append(self.shown)
+
+    monkeypatch.setattr(loop, "Batches", Kept)
+    run = tiny_run(1, validate_every=100)
+    single = [stage.model_copy(update={"feed": Feed(batch=3, hidden=0.5)}) for stage in run.stages]
+    trainer(tmp_path, run.model_copy(update={"stages": (single[1], single[1].model_copy(update={"name": "again"}))})).fit()
+    assert len(shown) >= 2
+    assert torch.equal(shown[-1], shown[-2])
 
 
 def test_nothing_but_the_grouping_reads_labels(tmp_path: Path) -> None:
