@@ -48,6 +48,7 @@ FIGURES = [
     ("frechet_judge_floor", "frechet_judge", "plain", ""),
     ("frechet_kinetics_reconstruction", "frechet_kinetics", "plain", "lower"),
     ("imputation_smooth_p50", "imputation", "share", "lower"),
+    ("imputation_pong_margin_filter_p50", "imputation", "share", "higher"),
     ("elbo_per_frame", "likelihood", "nats", "higher"),
     ("migration", "other", "plain", ""),
 ]

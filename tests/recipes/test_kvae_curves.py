@@ -16,6 +16,7 @@ from stillmotion.recipes.kvae_curves import (
     curves,
     errors_table,
     figures_of,
+    margins_table,
     masks,
     measure,
     order_table,
@@ -184,3 +185,30 @@ def test_references_never_look_at_what_is_hidden() -> None:
     other = torch.where(hidden[:, :, None, None, None], 1 - frames, frames)
     for _, fill in REFERENCES.values():
         assert torch.equal(fill(Clips(frames, ~hidden)), fill(Clips(other, ~hidden)))
+
+
+def test_how_far_smoothing_is_below_is_told_clip_by_clip() -> None:
+    """Clips that are hard for both say nothing about which is better: the interval is that of the differences."""
+    hidden = {"n9": masks(40, 20)["n9"]}
+    hard = torch.rand(40, generator=noise()).double()
+    gain = 0.02 + 0.001 * torch.randn(40, generator=noise()).double()
+    models = [Filler(key, key, ({"n9": values.tolist()},)) for key, values in (("smooth", hard), ("filter", hard + gain), ("ae_rnn", hard))]
+    table, figures = margins_table("box", models, hidden)
+    found, spread = figures["imputation_margin_filter_n9"], 1.96 * float(gain.std()) / math.sqrt(40)
+    assert found.value == pytest.approx(float(gain.mean()))
+    assert (found.value - found.low, found.high - found.value) == pytest.approx((spread, spread), rel=0.2)
+    assert figures["imputation_margin_ae_rnn_n9"].value == 0
+    assert table.rows == (("filter", f"{100 * found.value:.2f} ± {50 * (found.high - found.low):.2f}"), ("ae_rnn", "0.00 ± 0.00 (tie)"))
+
+
+def test_a_margin_of_several_seeds_has_their_spread_and_the_last_of_fewer_seeds_stands_for_the_rest() -> None:
+    hidden = {name: mask for name, mask in masks(12, 20).items() if name in ("p50", "p100")}
+    models = fillers(hidden, (0.1, 0.2), (0.3, 0.3), (0.4,))
+    table, figures = margins_table("pong", models, hidden)
+    found = figures["imputation_pong_margin_filter_p50"]
+    assert found.value == pytest.approx(0.15)
+    assert found.high - found.value == pytest.approx(12.7062 * 0.1 / 2, rel=1e-4)
+    assert figures["imputation_pong_margin_ae_rnn_p50"].value == pytest.approx(0.25)
+    assert table.head == ("smoothing is below by", "p50", "p100")
+    assert table.rows[0] == ("filter", "15.00 ± 63.53 (tie)", "")
+    assert "imputation_pong_margin_filter_p100" not in figures, "nothing is seen later: the same thing"

@@ -19,7 +19,7 @@ from stillmotion.models.files import build
 from stillmotion.models.kvae import KVAE
 from stillmotion.recipes.kvae import SWING_STEPS
 from stillmotion.recipes.kvae_baselines import FRAMES, STEPS_ON_PENDULUM, baseline, pendulum
-from stillmotion.recipes.kvae_bounds import Bounded, bound_figures, bound_tables, bound_terms, implied_scale, pixel_scale
+from stillmotion.recipes.kvae_bounds import Bounded, bound_figures, bound_margins, bound_tables, bound_terms, implied_scale, pixel_scale
 from stillmotion.recipes.kvae_readout import PAPER, codes_of, r2, r2_figures, r2_paper, r2_table, residuals, states_of, targets_of
 from stillmotion.recipes.kvae_swing import MODELS, NOISE
 
@@ -71,6 +71,21 @@ def test_figures_are_per_clip_and_per_frame_beside_the_published_ones() -> None:
     assert [(row[1], row[2]) for row in parts.rows[:3]] == [
         ("E log p(x | ·)", 3.0), ("-E log q(a | x)", -0.3), ("all but the pixels", -0.3),
     ]  # fmt: skip
+
+
+def test_margins_are_those_of_the_same_clips() -> None:
+    models = [
+        Bounded("kvae", "KVAE", ({"reconstruction": [300.0, -600.0, 30.0], "code": [15.0, 15.0, -15.0]},), (0.1,)),
+        Bounded("dvbf", "DVBF", ({"reconstruction": [285.0, -615.0, 30.0]},), (0.1,)),
+    ]
+    table, figures = bound_margins(models, [("kvae", "dvbf"), ("dvbf", "kvae")], steps=15)
+    found = figures["elbo_per_frame_margin_kvae_dvbf"]
+    assert found.value == pytest.approx(1.0)
+    assert -1 <= found.low < found.high <= 2
+    assert figures["elbo_per_frame_margin_dvbf_kvae"].value == pytest.approx(-1.0)
+    assert table.rows[0][:3] == ("KVAE", "DVBF", 1.0)
+    assert table.rows[0][4:] == ("67 %", 2.0)
+    assert table.rows[1][4:] == ("33 %", -2.0)
 
 
 def test_the_world_itself_stands_below_the_models() -> None:

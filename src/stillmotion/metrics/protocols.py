@@ -100,6 +100,7 @@ UNITS: tuple[tuple[str, Unit], ...] = (
 BETTER: tuple[tuple[str, Better], ...] = (
     # whether a code should know a factor is not in the name of an embedding; a floor is what no model can beat
     (r"chance_|disagreement_kl_random_|embedding_|frechet_\w+_floor$", ""),
+    (r"imputation_(\w+_)?margin_", "higher"),
     (r"\w*conditional_entropy|disagreement_|leak_|resampled_|frechet_|imputation_|\w+_feature_distance$", "lower"),
 )
 # the pooled judge is trained for its figures alone, whichever judge saw the others

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from stillmotion.core.abilities import Model
 from stillmotion.core.random import seed_of
@@ -73,9 +74,14 @@ def bound_figures(models: Sequence[Bounded], steps: int) -> tuple[dict[str, Figu
 
 def _figure(each: Bounded, names: Sequence[str], steps: int = 1) -> Figure:
     """The sum of some of the terms, per clip, or per frame of `steps`."""
-    values = torch.stack([torch.tensor([terms[name] for name in names], dtype=torch.float64).sum(0) for terms in each.terms])
+    values = _per_clip(each, names)
     noise = torch.Generator().manual_seed(seed_of("bound", each.key, tuple(names)))
     return over_seeds(values / steps, torch.arange(values.shape[1]), noise)
+
+
+def _per_clip(each: Bounded, names: Sequence[str]) -> Tensor:
+    """The sum of some of the terms, (seeds, clips)."""
+    return torch.stack([torch.tensor([terms[name] for name in names], dtype=torch.float64).sum(0) for terms in each.terms])
 
 
 def bound_tables(models: Sequence[Bounded], steps: int, pixels: int, world: Figure | None = None) -> tuple[Table, Table]:
@@ -93,6 +99,24 @@ def bound_tables(models: Sequence[Bounded], steps: int, pixels: int, world: Figu
         rows.append(("log-likelihood of the world itself", *told, None, None, None))
     bounds = Table("pendulum_bounds", "Test bounds on the pendulum", head, tuple(rows), _units(steps, pixels))
     return bounds, _parts_table(models, steps)
+
+
+def bound_margins(models: Sequence[Bounded], pairs: Sequence[tuple[str, str]], steps: int) -> tuple[Table, dict[str, Figure]]:
+    """How far the bound of the first of each pair of keys is above that of the second, clip by clip and seed by seed.
+
+    Figures `elbo_per_frame_margin_<first>_<second>`, in nats. Both of a pair must have as many seeds.
+    """
+    by_key, figures, rows = {each.key: each for each in models}, dict[str, Figure](), list[tuple[Cell, ...]]()
+    for pair in pairs:
+        one, other = (by_key[key] for key in pair)
+        gap = (_per_clip(one, tuple(one.terms[0])) - _per_clip(other, tuple(other.terms[0]))) / steps
+        noise = torch.Generator().manual_seed(seed_of("bound margin", *pair))
+        figure = figures["elbo_per_frame_margin_" + "_".join(pair)] = over_seeds(gap, torch.arange(gap.shape[1]), noise)
+        wins = float((gap > 0).double().mean())
+        rows.append((one.label, other.label, round(figure.value, 2), _span(figure), f"{100 * wins:.0f} %", round(float(gap.median()), 2)))
+    head = ("", "less", "nats per frame", "95 %", "clips in which it is above", "median")
+    note = "Differences of the bounds of the same test clips, so that a clip which is hard for both counts for neither."
+    return Table("pendulum_margins", "By how much one bound is above another", head, tuple(rows), note), figures
 
 
 def _parts_table(models: Sequence[Bounded], steps: int) -> Table:

@@ -14,7 +14,7 @@ from stillmotion.models.kvae import KVAE
 from stillmotion.recipes.kvae import world
 from stillmotion.recipes.kvae_ablations import DYNAMICS, SHARES, comparison, missing_table
 from stillmotion.recipes.kvae_baselines import ball, baseline
-from stillmotion.recipes.kvae_curves import Filler, count_below, curves, errors_table, figures_of, measure, order_table
+from stillmotion.recipes.kvae_curves import Filler, count_below, curves, errors_table, figures_of, margins_table, measure, order_table
 from stillmotion.recipes.kvae_hidden import Hidden
 from stillmotion.recipes.kvae_modes import mode_maps
 from stillmotion.recipes.kvae_overlays import generations
@@ -121,7 +121,9 @@ def _imputed(name: str, hidden: Hidden, fillers: list[Filler]) -> tuple[list[Exh
     for rival in ("filter", *RIVALS):
         share = min(wins / points for wins, points in (count_below(measured, "smooth", rival, seed) for seed in range(seeds)))
         figures[f"order_{name}_smooth_below_{rival}"] = Figure(share, share, share, len(hidden.clips))
-    tables = errors_table(name, fillers, measured), order_table(name, fillers, measured)
+    margins, told = margins_table(name, [filler for filler in fillers if filler.key in ("smooth", "filter", *RIVALS)], hidden.masks)
+    figures |= told
+    tables = errors_table(name, fillers, measured), order_table(name, fillers, measured), margins
     return [*curves(name, fillers, measured), *tables], figures, paper
 
 

@@ -17,7 +17,7 @@ from stillmotion.metrics.exhibits import Page
 from stillmotion.metrics.figure import Figure, mean
 from stillmotion.models.kvae import KVAE
 from stillmotion.recipes.kvae_baselines import PERCEPTRON, baseline, pendulum
-from stillmotion.recipes.kvae_bounds import DRAWS, Bounded, bound_figures, bound_tables, bound_terms, pixel_scale
+from stillmotion.recipes.kvae_bounds import DRAWS, Bounded, bound_figures, bound_margins, bound_tables, bound_terms, pixel_scale
 from stillmotion.recipes.kvae_readout import codes_of, r2_figures, r2_paper, r2_table, residuals, states_of, targets_of
 from stillmotion.recipes.lab import Lab, fingerprint, load
 from stillmotion.recipes.override import override
@@ -44,6 +44,8 @@ MODELS: dict[str, tuple[str, Callable[..., Run]]] = {
     "dmm_conv": ("DMM, convolutions", partial(seen, partial(baseline, "dmm", "torque"))),
 }
 """Key in the names of figures -> label, and its run for a size and a seed. The last two read and draw frames as the Kalman VAE does."""
+PAIRS = (("kvae", "dvbf_conv"), ("dvbf_conv", "dmm_conv"), ("kvae_dense", "dvbf"), ("dvbf", "dmm"))
+"""Models with the same networks of frames, in the published order."""
 WORLD = "log_likelihood_per_frame_world"
 SUMMARY = (
     "Bounds on the log-likelihood of a pendulum under random torque, beside the likelihood that the world itself gives its clips, and what "
@@ -61,10 +63,11 @@ def swing(lab: Lab) -> Reproduced:
     figures, paper = bound_figures(bounded, data.test.steps)
     figures |= {WORLD: _world(data.test)}
     tables = bound_tables(bounded, data.test.steps, math.prod(data.test.frame_shape), figures[WORLD])
+    margins, gaps = bound_margins(bounded, PAIRS, data.test.steps)
     labels, known = _readouts(folders, data)
     paper |= {name: value for key in labels for name, value in r2_paper(key).items()}
-    page = Page("Kalman VAE: a pendulum", SUMMARY, (*tables, r2_table(labels, known), lab.runs_table("runs")))
-    return Reproduced(page, figures | known, paper)
+    page = Page("Kalman VAE: a pendulum", SUMMARY, (*tables, margins, r2_table(labels, known), lab.runs_table("runs")))
+    return Reproduced(page, figures | gaps | known, paper)
 
 
 def _world(clips: ClipSet) -> Figure:
