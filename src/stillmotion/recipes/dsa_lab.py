@@ -46,7 +46,7 @@ class Lab(JudgedLab):
         bench.moving = tuple(factor for factor in bench.moving if factor != DIRECTION)
         again = super().taken(bench, [name for name in names if name in BOTH_WAYS])
         found |= {as_static(name): figure for name, figure in again.items() if DIRECTION in name and "action" not in name}
-        return {**found, **divergences(bench.model, bench.data.test)}
+        return {**found, **divergences(bench.model, bench.held)}
 
 
 def as_static(name: str) -> str:

@@ -220,12 +220,13 @@ def margins_table(
                 continue
             margin = _margin(ours, rival, mask, name)
             figures[f"imputation_{middle}margin_{rival.key}_{name}"] = margin
-            tie = " (tie)" if margin.low <= 0 <= margin.high else ""
-            cells.append(f"{100 * margin.value:.2f} ± {50 * (margin.high - margin.low):.2f}{tie}")
+            unsure = "?" if margin.low <= 0 <= margin.high else ""
+            cells.append(f"{100 * margin.value:.2f} ± {50 * (margin.high - margin.low):.2f}{unsure}")
         rows.append((rival.label, *cells))
     note = (
         "Wrong pixels in per cent that smoothing has less, with half the width of a 95 % interval over clips and seeds: the differences of "
-        "the same clips, so that clips which are hard for both count for neither. Tie: zero lies in the interval."
+        "the same clips, so that clips which are hard for both count for neither. A question mark: zero lies in the interval, "
+        "which of few seeds is wide where the training of one failed."
     )
     return Table(f"{world}_margins", f"By how much smoothing wins: {world}", ("smoothing is below by", *hidden), tuple(rows), note), figures
 
