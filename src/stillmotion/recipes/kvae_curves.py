@@ -209,26 +209,24 @@ def margins_table(
 ) -> tuple[Table, dict[str, Figure]]:
     """How far `best` is below each of the others, clip by clip and seed by seed; figures `imputation_margin_<filler>_<point>`."""
     ours = next(filler for filler in fillers if filler.key == best)
+    rivals = [filler for filler in fillers if filler.key != best]
     middle, figures, rows = _middle(world), dict[str, Figure](), list[tuple[str, ...]]()
-    for rival in fillers:
-        if rival.key == best:
-            continue
-        cells = list[str]()
-        for name, mask in hidden.items():
-            if _same(best, rival.key, name):
-                cells.append("")
-                continue
-            margin = _margin(ours, rival, mask, name)
-            figures[f"imputation_{middle}margin_{rival.key}_{name}"] = margin
-            unsure = "?" if margin.low <= 0 <= margin.high else ""
-            cells.append(f"{100 * margin.value:.2f} ± {50 * (margin.high - margin.low):.2f}{unsure}")
-        rows.append((rival.label, *cells))
+    for name, mask in hidden.items():
+        margins = [None if _same(best, rival.key, name) else _margin(ours, rival, mask, name) for rival in rivals]
+        figures |= {f"imputation_{middle}margin_{rival.key}_{name}": each for rival, each in zip(rivals, margins, strict=True) if each}
+        rows.append((name, *("" if each is None else _span(each) for each in margins)))
     note = (
         "Wrong pixels in per cent that smoothing has less, with half the width of a 95 % interval over clips and seeds: the differences of "
         "the same clips, so that clips which are hard for both count for neither. A question mark: zero lies in the interval, "
         "which of few seeds is wide where the training of one failed."
     )
-    return Table(f"{world}_margins", f"By how much smoothing wins: {world}", ("smoothing is below by", *hidden), tuple(rows), note), figures
+    head = ("smoothing is below by", *(rival.label for rival in rivals))
+    return Table(f"{world}_margins", f"By how much smoothing wins: {world}", head, tuple(rows), note), figures
+
+
+def _span(margin: Figure) -> str:
+    unsure = "?" if margin.low <= 0 <= margin.high else ""
+    return f"{100 * margin.value:.2f} ± {50 * (margin.high - margin.low):.2f}{unsure}"
 
 
 def _margin(ours: Filler, rival: Filler, hidden: Tensor, name: str) -> Figure:
