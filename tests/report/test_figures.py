@@ -70,6 +70,13 @@ def test_the_table_has_every_figure_with_the_published_one_beside_it() -> None:
     assert (second.value, second.paper) == ("0.500", "0.750")
 
 
+def test_small_figures_keep_three_digits_and_their_intervals_as_many_decimals() -> None:
+    small = {"value": 0.00345, "low": 0.0, "high": 0.0102, "clips": 9, "paper": 0.0075}
+    first, second = lines({"imputation_smooth_p50": small, "leak": {"value": 0.0, "low": -0.0004, "high": 0.2}})
+    assert (first.value, first.interval, first.paper) == ("0.00345", "0.00000 – 0.01020", "0.00750")
+    assert (second.value, second.interval) == ("0.000", "-0.000 – 0.200")
+
+
 @pytest.mark.parametrize(("share", "text"), [(0, "0"), (0.874, "87"), (0.9961, "99.6"), (1, "100")])
 def test_shares_have_decimals_only_where_they_matter(share: float, text: str) -> None:
     assert percent(share) == text

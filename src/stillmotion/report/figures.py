@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -203,10 +204,18 @@ def _clips(figure: dict[str, Any], what: str) -> str:
 
 
 def _line(name: str, figure: dict[str, Any]) -> Line:
+    decimals = 2 if name.startswith("psnr") else _decimals(figure.get("value"))
+
     def text(key: str) -> str:
         value = figure.get(key)
-        return "" if value is None else f"{float(value):.2f}" if name.startswith("psnr") else f"{float(value):.3f}"
+        return "" if value is None else f"{float(value):.{decimals}f}"
 
     bounds = f"{text('low')} – {text('high')}" if text("low") and text("high") else ""
     clips = figure.get("clips")
     return Line(name, text("value"), bounds, f"{clips:,}" if isinstance(clips, int) else "", text("paper"))
+
+
+def _decimals(value: float | None) -> int:
+    """Three, and more where that would be less than three digits."""
+    size = abs(value or 0.0)
+    return 3 if size >= 0.1 or size < 1e-6 else 2 - math.floor(math.log10(size))
