@@ -26,7 +26,7 @@ def test_a_reproduction_shows_its_figures_and_writes_its_page(stillmotion: Still
     assert result.code == 0, result
     lines = [line.split() for line in result.out.splitlines()]
     assert ["figure", "value", "95", "%", "interval", "clips", "published"] in lines
-    assert ["imputation_smooth_p50", "0.0120", "0.0100", "–", "0.0200", "9", "0.0075"] in lines
+    assert ["imputation_smooth_p50", "0.0123", "0.0100", "–", "0.0200", "9", "0.0075"] in lines
     assert lines[-1] == ["report", "runs/tiny-quick/report.html"]
     page = Page(Path("runs/tiny-quick/report.html").read_text(encoding="utf-8"))
     assert "stillmotion reproduce tiny --quick" in page.words
