@@ -23,6 +23,7 @@ from stillmotion.models import files
 from stillmotion.models.dsa import DSA, DSAConfig
 from stillmotion.recipes import dsa, dsa_lab, dsa_pictures, dsa_study, judged_lab, measures, own_judge
 from stillmotion.recipes import lab as labs
+from stillmotion.recipes.bench import Bench
 from stillmotion.recipes.dsa_lab import Lab, as_static, divergences
 from stillmotion.recipes.dsa_pictures import derailed, mixing
 from stillmotion.recipes.dsa_study import of_variant, order
@@ -208,6 +209,14 @@ def test_divergences_are_those_of_the_loss(few: None) -> None:
     assert found["kl_static"].low == pytest.approx(found["kl_static"].high, rel=1e-4)
     assert found["kl_path"].value > 0
     assert found["kl_path"].clips == len(clips)
+
+
+@pytest.mark.data
+def test_divergences_are_of_validation_clips_where_no_test_clip_is_measured(few: None, tmp_path: Path) -> None:
+    splits, model = judged_lab.few(few_sprites.load(), (None, None, 0)), small()
+    assert len(splits.test) == 0
+    found = Lab(tmp_path, PLAN).taken(Bench(model, splits, None, splits.train.moving), ())
+    assert found == divergences(model, splits.validation)
 
 
 @pytest.mark.data
