@@ -21,6 +21,7 @@ from stillmotion.core.errors import UserError
 from stillmotion.core.random import normal
 from stillmotion.models.dsa import DSA, MEMORY, MEMORY_STEPS, DSAConfig
 from stillmotion.nn.backbones import Backbone
+from stillmotion.nn.recolour import recolour
 from stillmotion.testing import LAWS, Case, Lesson
 from stillmotion.testing.laws import check_learning
 
@@ -411,10 +412,33 @@ def test_a_recoloured_path_is_read_from_other_colours_in_training_alone() -> Non
     pale.load_state_dict(plain.state_dict())
     clips = Clips.of(torch.rand(2, 3, 3, 8, 8, generator=torch.Generator().manual_seed(1)))
 
-    def terms(model: DSA) -> dict[str, float]:
-        return {name: value.item() for name, value in model.loss(clips, {}, torch.Generator().manual_seed(2)).values.items()}
+    def terms(model: DSA, **weights: float) -> dict[str, float]:
+        return {name: value.item() for name, value in model.loss(clips, weights, torch.Generator().manual_seed(2)).values.items()}
 
     assert terms(pale.eval()) == terms(plain.eval())
     trained, other = terms(pale.train()), terms(plain.train())
     assert trained["static_kl"] == other["static_kl"]
-    assert trained["path_kl"] != other["path_kl"]
+    scrambled = terms(pale, scrambled=1.0)
+    assert scrambled["static_kl"] == other["static_kl"]
+    assert len({trained["path_kl"], other["path_kl"], scrambled["path_kl"]}) == 3
+
+
+@pytest.mark.parametrize("posterior", POSTERIORS)
+def test_the_path_read_off_the_frames_as_they_are_is_taught_by_the_one_read_off_disguised_frames(posterior: str) -> None:
+    model, given = dsa(posterior=posterior, recolour=1.0), clips(WHOLE, GAP)
+    found = model.train().loss(given, {"scrambled": 1.0}, noise())
+    source = noise()
+    disguised = replace(given, frames=recolour(given.frames, 1.0, source, 1.0))
+    f = normal((2, 4), source, given.frames)
+    static, _ = posteriors(model.encode(given))
+    f = static.mean + static.scale * f
+    taught, teacher = (model._posterior(model._features(each), given.mask, f) for each in (given, disguised))
+    match = kl_divergence(Normal(teacher.mean.detach(), teacher.scale.detach()), Normal(taught.mean, taught.scale)).sum(2)
+    # the full posterior tells states of a gap as well, up to the last frame that is there
+    told = given.mask.long() if posterior == "factorised" else torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]])
+    expected, weights = (match * told).sum(1).mean(), [*model.path_head.parameters()]
+    torch.testing.assert_close(found.values["path_match"], expected)
+    gradients = [torch.autograd.grad(each, weights) for each in (found.values["path_match"], expected)]
+    torch.testing.assert_close(*gradients)  # of the teacher nothing is asked
+    assert "path_match" not in model.eval().loss(given, {}, noise()).values
+    assert "path_match" not in dsa(posterior=posterior).train().loss(given, {}, noise()).values

@@ -86,12 +86,14 @@ def reference_frames(model: VDSM, s: Tensor, path: Tensor, shares: Tensor, besid
 
 
 @pytest.mark.parametrize("temperature", [1.0, 6.0])
-@pytest.mark.parametrize("options", [{"decoder_input": "mixture"}, {"decoder_input": "static"}, {"single_decoder": True}])
+@pytest.mark.parametrize(
+    "options", [{"decoder_input": "mixture"}, {"decoder_input": "static"}, {"decoder_input": "units"}, {"single_decoder": True}]
+)
 @torch.no_grad()
 def test_what_the_decoder_sees(options: dict[str, object], temperature: float) -> None:
     model, s, path = small_vdsm(temperature=temperature, **options), torch.randn(2, 4), torch.randn(2, 5, 3)
     mixture = torch.softmax(s * temperature, 1)
-    beside = s if options.get("decoder_input") == "static" else mixture
+    beside = {"static": s, "units": s * 2}.get(str(options.get("decoder_input")), mixture)  # 1/4 is the variance of p(s)
     shares = torch.ones(2, 1) if options.get("single_decoder") else mixture
     frames = model.decode(Codes(static=s, path=path))
     torch.testing.assert_close(frames, reference_frames(model, s, path, shares, beside))
@@ -138,6 +140,9 @@ def test_recolouring_touches_poses_alone_and_training_alone() -> None:
     trained = model.train().pose_loss(clips, {}, noise()).values
     torch.testing.assert_close(trained["static_kl"], expected["static_kl"])
     assert not torch.allclose(trained["path_kl"], expected["path_kl"], rtol=1e-4)
+    scrambled = model.pose_loss(clips, {"scrambled": 1.0}, noise()).values
+    torch.testing.assert_close(scrambled["static_kl"], expected["static_kl"])
+    assert not torch.allclose(scrambled["path_kl"], trained["path_kl"], rtol=1e-4)
     torch.testing.assert_close(model.encode_frames(clips).path, plain.encode_frames(clips).path)
 
 

@@ -149,6 +149,24 @@ def test_recoloured_frames_still_teach_poses_alone() -> None:
     poses = model.encode_frames(Clips(mixed, torch.ones(2, 3, dtype=torch.bool))).path_posterior
     assert poses is not None
     torch.testing.assert_close(found["path_kl"], kl_divergence(Normal(poses.mean, poses.scale), Normal(0.0, 1.0)).sum())
+    taught = model.encode_frames(apart(groups)).path_posterior
+    assert taught is not None
+    match = kl_divergence(Normal(poses.mean.detach(), poses.scale.detach()), Normal(taught.mean, taught.scale)).sum()
+    torch.testing.assert_close(found["path_match"], match)
+    assert "path_match" not in model.eval().pose_loss(groups, {}, noise()).values
+
+
+def test_poses_of_disguised_frames_are_the_teacher_and_learn_nothing() -> None:
+    model, groups = small_vdsm(crossed=True, recolour=1.0).train(), grouped(2, 3, 3)
+    weights, sides = [model.pose_head.weight, model.pose_head.bias], apart(groups)
+    found = torch.autograd.grad(model.pose_loss(groups, {}, noise()).values["path_match"], weights)
+    teacher, taught = (
+        model.encode_frames(Clips(frames, sides.mask)).path_posterior for frames in (recolour(sides.frames, 1.0, noise()), sides.frames)
+    )
+    assert teacher is not None
+    assert taught is not None
+    match = kl_divergence(Normal(teacher.mean.detach(), teacher.scale.detach()), Normal(taught.mean, taught.scale)).sum()
+    torch.testing.assert_close(found, torch.autograd.grad(match, weights))
 
 
 # what q(d | x) reads

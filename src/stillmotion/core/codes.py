@@ -27,6 +27,10 @@ class Gaussian:
             return self.mean
         return self.mean + self.scale * normal(tuple(self.mean.shape), generator, self.mean)
 
+    def detach(self) -> Gaussian:
+        """The same one, that teaches nothing to what it was read from."""
+        return Gaussian(self.mean.detach(), self.scale.detach())
+
 
 @dataclass(frozen=True)
 class Codes:

@@ -31,7 +31,7 @@ from stillmotion.core.random import normal
 from stillmotion.core.terms import Terms
 from stillmotion.nn.backbones import Backbone, BackboneDecoder, BackboneEncoder
 from stillmotion.nn.gated import positive
-from stillmotion.nn.recolour import recolour
+from stillmotion.nn.recolour import disguise
 from stillmotion.nn.recurrent import read_along, read_both_ways
 from stillmotion.objectives.divergences import kl, kl_to_prior
 from stillmotion.objectives.pixels import Likelihood, Pixels
@@ -85,7 +85,7 @@ class Path(NamedTuple):
 class DSA(Model, Swaps, Generates, Remembers, Predicts, Imputes):
     name: ClassVar[str] = "dsa"
     config_type: ClassVar[Any] = DSAConfig
-    schedules: ClassVar[tuple[str, ...]] = ("static_kl", "path_kl")
+    schedules: ClassVar[tuple[str, ...]] = ("static_kl", "path_kl", "path_match", "scrambled")
     identities: Tensor
     movements: Tensor
     lengths: Tensor
@@ -128,31 +128,34 @@ class DSA(Model, Swaps, Generates, Remembers, Predicts, Imputes):
         D8: beta is a weight like any other here; the report's code has no trace of it.
         """
         features = self._features(clips)
-        pale = self._pale(clips, generator)
+        pale = self._pale(clips, weights, generator)
         with full_precision(features):
             static = self._static(features, clips.mask)
             f = static.sample(generator)
-            path = self._path(features if pale is None else pale, clips.mask, f, generator)
-            static_kl = kl_to_prior(static)
-        return self._terms(clips, f, path, weights, static_kl=static_kl)
+            told, plain = self._told(clips.mask), self._posterior(features, clips.mask, f)
+            path = self._follow(plain if pale is None else self._posterior(pale, clips.mask, f), told, generator)
+            divergences = {"static_kl": kl_to_prior(static)}
+            if pale is not None:
+                # the path is decoded as the disguised frames tell it; to read the same off the frames as they are is learned from that
+                divergences["path_match"] = total(kl(path.posterior.detach(), plain), told)
+        return self._terms(clips, f, path, weights, **divergences)
 
     def path_loss(self, clips: Clips, weights: Mapping[str, float], generator: torch.Generator | None) -> Terms:
         """Ours, to begin with: the path alone, f being 0 for all clips. So it learns to say what there is to see of a movement.
 
         Where f may speak from the start, it says what stays within a clip, the direction of a movement too, and then the path need not.
         """
-        pale = self._pale(clips, generator)
+        pale = self._pale(clips, weights, generator)
         features = self._features(clips) if pale is None else pale
         with full_precision(features):
             f = features.new_zeros(len(features), self.config.static)
-            path = self._path(features, clips.mask, f, generator)
+            path = self._follow(self._posterior(features, clips.mask, f), self._told(clips.mask), generator)
         return self._terms(clips, f, path, weights)
 
-    def _pale(self, clips: Clips, generator: torch.Generator | None) -> Tensor | None:
+    def _pale(self, clips: Clips, weights: Mapping[str, float], generator: torch.Generator | None) -> Tensor | None:
         """The features of recoloured frames, in training and where that is asked for."""
-        if not self.training or not self.config.recolour or generator is None:
-            return None
-        return self._features(replace(clips, frames=recolour(clips.frames, self.config.recolour, generator)))
+        frames = disguise(clips.frames, self.config.recolour, weights, generator if self.training else None)
+        return None if frames is None else self._features(replace(clips, frames=frames))
 
     def _terms(self, clips: Clips, f: Tensor, path: Path, weights: Mapping[str, float], **divergences: Tensor) -> Terms:
         logits = self._logits(f, path.z)
@@ -183,7 +186,8 @@ class DSA(Model, Swaps, Generates, Remembers, Predicts, Imputes):
         """
         return mask if self.config.posterior == "factorised" else until_last(mask)
 
-    def _path(self, features: Tensor, mask: Tensor, f: Tensor, generator: torch.Generator | None) -> Path:
+    def _posterior(self, features: Tensor, mask: Tensor, f: Tensor) -> Gaussian:
+        """q(z_t | x_t), or q(z_t | x_1 ... x_T, f)."""
         if self.config.posterior == "factorised":
             hidden = self.path_hidden(features)
         else:
@@ -191,7 +195,7 @@ class DSA(Model, Swaps, Generates, Remembers, Predicts, Imputes):
             both = torch.cat([features, f[:, None].expand(-1, features.shape[1], -1)], -1)
             # every frame in between has its turn in the RNN: without, all states of a gap would be told alike
             hidden, _ = self.path_rnn(read_along(self.clip_rnn, both, seen))
-        return self._follow(_gaussian(self.path_head(hidden)), self._told(mask), generator)
+        return _gaussian(self.path_head(hidden))
 
     def _follow(self, q: Gaussian, told: Tensor, generator: torch.Generator | None) -> Path:
         """The path drawn from q, and from the dynamics where q does not tell.
@@ -223,7 +227,7 @@ class DSA(Model, Swaps, Generates, Remembers, Predicts, Imputes):
         with full_precision(features):
             static = self._static(features, mask)
             f = static.sample(generator)
-            path = self._path(features, mask, f, generator)
+            path = self._follow(self._posterior(features, mask, f), self._told(mask), generator)
         return Codes(f, None, path.z, mask, static, path_posterior=path.posterior)
 
     # decoding

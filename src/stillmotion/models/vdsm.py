@@ -38,7 +38,7 @@ from stillmotion.nn.blended import BlendedDecoder
 from stillmotion.nn.encoders import AntialiasedEncoder
 from stillmotion.nn.flows import AutoregressiveFlow
 from stillmotion.nn.gated import Combiner, GatedTransition, positive
-from stillmotion.nn.recolour import recolour
+from stillmotion.nn.recolour import disguise
 from stillmotion.nn.recurrent import SequenceDecoder, SequenceEncoder
 from stillmotion.objectives.divergences import kl, kl_to_prior, log_density
 from stillmotion.objectives.pixels import Likelihood, Pixels
@@ -79,8 +79,8 @@ class VDSMConfig(BaseModel):
     """Whether 1/N_s is the variance of p(s), or its standard deviation as in the released code."""
     dynamic_prior: Literal["unit", "released"] = "unit"
     """p(d) = N(0, 1) as in the paper, or a standard deviation of 1/kappa_d as in the released code (D6)."""
-    decoder_input: Literal["mixture", "static"] = "mixture"
-    """What the decoder sees beside the pose: s_hat as in the released code, or s as in the paper (D4)."""
+    decoder_input: Literal["mixture", "static", "units"] = "mixture"
+    """What the decoder sees beside the pose (D4): s_hat as in the released code, s as in the paper, or s in units of its prior's scale."""
     average: Literal["encodings", "codes"] = "encodings"
     """What is averaged over frames: encodings before f_s as in the paper, or f_s of each frame as in the released code (D5)."""
     single_decoder: bool = False
@@ -108,7 +108,7 @@ class VDSMConfig(BaseModel):
 class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes):
     name: ClassVar[str] = "vdsm"
     config_type: ClassVar[Any] = VDSMConfig
-    schedules: ClassVar[tuple[str, ...]] = ("temperature", "static_kl", "dynamic_kl", "path_kl", "path_match")
+    schedules: ClassVar[tuple[str, ...]] = ("temperature", "static_kl", "dynamic_kl", "path_kl", "path_match", "scrambled")
     identities: Tensor
     movements: Tensor
 
@@ -170,11 +170,12 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
         of the divergences of the group's codes, and a group of one clip is crossed between the halves of its time.
         """
         clips, count = self._crossed(halves(clips) if self.config.crossed and clips.joined == 1 else clips)
-        static, poses = self._read(clips, generator if self.training else None, count)
+        static, poses, match = self._taught(clips, count, weights, generator)
         with full_precision(static.mean):
             s, z = static.sample(generator), poses.sample(generator)
             path_kl = count * total(kl_to_prior(poses), clips.mask)
-        return self._terms(clips, s, z, weights, count, static_kl=kl_to_prior(static, self.static_prior), path_kl=path_kl)
+            divergences = {"static_kl": kl_to_prior(static, self.static_prior), "path_kl": path_kl, **match}
+        return self._terms(clips, s, z, weights, divergences, count)
 
     def path_loss(self, clips: Clips, weights: Mapping[str, float], generator: torch.Generator | None) -> Terms:
         """Between the stages, and ours: the sequence model learns to tell the poses of stage one, without decoding a frame.
@@ -197,21 +198,22 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
     def loss(self, clips: Clips, weights: Mapping[str, float], generator: torch.Generator | None) -> Terms:
         """Stage two (equation 4): the whole sequence model. Crossed, the clips of a group are so many sequences, each in full."""
         clips, count = self._crossed(clips)
-        static, poses = self._read(clips, generator if self.training else None, count)
+        static, poses, match = self._taught(clips, count, weights, generator)
         with full_precision(static.mean):
             dynamic = self._dynamic(self._told(poses, generator), clips.mask, generator)
             s, d = static.sample(generator), dynamic.sample(generator)
             z, divergence, _ = self._path(d, clips.mask.shape[1], generator)
             path_kl = total(divergence, until_last(clips.mask))
             static_kl, dynamic_kl = kl_to_prior(static, self.static_prior), kl_to_prior(dynamic, self.dynamic_prior)
-        return self._terms(clips, s, z, weights, static_kl=static_kl, dynamic_kl=dynamic_kl, path_kl=path_kl)
+            divergences = {"static_kl": static_kl, "dynamic_kl": dynamic_kl, "path_kl": path_kl, **match}
+        return self._terms(clips, s, z, weights, divergences)
 
     def _crossed(self, clips: Clips) -> tuple[Clips, int]:
         """The clips of all groups one by one, and how many a group has, where static codes are crossed; else the groups as they are."""
         return (apart(clips), clips.joined) if self.config.crossed else (clips, 1)
 
     def _terms(
-        self, clips: Clips, s: Tensor, z: Tensor, weights: Mapping[str, float], count: int = 1, **divergences: Tensor
+        self, clips: Clips, s: Tensor, z: Tensor, weights: Mapping[str, float], divergences: Mapping[str, Tensor], count: int = 1
     ) -> Terms:
         """The terms of a loss. count: of clips whose frames are added up to a group."""
         logits = self._logits(s, z, weights.get("temperature", self.config.temperature))
@@ -222,19 +224,31 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
 
     # inference
 
-    def _read(self, clips: Clips, recolouring: torch.Generator | None = None, count: int = 1) -> tuple[Gaussian, Gaussian]:
-        """q(s | x) of the clips, and the pose of each frame read off it alone, recoloured where there is a generator for it.
+    def _read(self, clips: Clips, count: int = 1) -> tuple[Gaussian, Gaussian]:
+        """q(s | x) of the clips, and the pose of each frame read off it alone.
 
         count: clips of a group stand one after another, and q(s | x) of each is read from the others.
         """
         self.check(clips)
         features = self.encoder(clips.frames)
-        other = features
-        if recolouring is not None and self.config.recolour:
-            other = self.encoder(recolour(clips.frames, self.config.recolour, recolouring))
         with full_precision(features):
-            poses = _pose(self.pose_head(other.float()))
-            return self._static(*from_others(features.float(), clips.mask, count)), poses
+            features = features.float()
+            return self._static(*from_others(features, clips.mask, count)), _pose(self.pose_head(features))
+
+    def _taught(
+        self, clips: Clips, count: int, weights: Mapping[str, float], generator: torch.Generator | None
+    ) -> tuple[Gaussian, Gaussian, dict[str, Tensor]]:
+        """In training: q(s | x), the poses as disguised frames tell them, where that is asked for, and what the divergence to them is of
+        the poses that the frames as they are tell: that these are the same has to be learned, as no model is used with disguised frames.
+        """
+        static, plain = self._read(clips, count)
+        disguised = disguise(clips.frames, self.config.recolour, weights, generator if self.training else None)
+        if disguised is None:
+            return static, plain, {}
+        features = self.encoder(disguised)
+        with full_precision(features):
+            poses = _pose(self.pose_head(features.float()))
+            return static, poses, {"path_match": count * total(kl(poses.detach(), plain), clips.mask)}
 
     def _pose_rows(self, clips: Clips) -> Tensor:
         """What the pose head says of each frame, (B, T, 2 Z)."""
@@ -304,7 +318,7 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
         """Logits (B, T, C, H, W). D3: the temperature multiplies, as in the code: it rises while the mixture becomes more peaked."""
         with full_precision(s):
             mixture = torch.softmax(temperature * s, -1)
-            beside = mixture if self.config.decoder_input == "mixture" else s
+            beside = {"mixture": mixture, "static": s, "units": s / self.static_prior}[self.config.decoder_input]
             code = torch.cat([beside[:, None].expand(-1, z.shape[1], -1), z], -1)
             shares = torch.ones_like(mixture[:, :1]) if self.config.single_decoder else mixture
         logits: Tensor = self.decoder(shares, code)

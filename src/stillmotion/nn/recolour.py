@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from stillmotion.core.random import normal, uniform
 
+TURNS = 0.75
+"""Standard deviation of how often a scrambled channel goes up and down while one channel of the clip goes from 0 to 1."""
 
-def recolour(frames: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Each clip (B, T, C, H, W) with one random mix of its channels, gain and offset; all of its frames alike, values kept in [0, 1].
 
-    strength 0 changes nothing; at 1 channels are exchanged freely, gains vary by about 40 % and offsets by 0.15.
+def disguise(frames: Tensor, strength: float, weights: Mapping[str, float], generator: torch.Generator | None) -> Tensor | None:
+    """The frames that a motion is read from in training: recoloured, the share `scrambled` of the weights scrambled; None: as they are."""
+    if not strength or generator is None:
+        return None
+    return recolour(frames, strength, generator, weights.get("scrambled", 0.0))
+
+
+def recolour(frames: Tensor, strength: float, generator: torch.Generator, scrambled: float = 0.0) -> Tensor:
+    """Each clip (B, T, C, H, W) in other colours, all of its frames alike, values kept in [0, 1].
+
+    Mostly by one random mix of its channels, gain and offset: strength 0 changes nothing; at 1 channels are exchanged freely, gains vary
+    by about 40 % and offsets by 0.15. What was dark stays darker than what was not. scrambled: the share of clips that are scrambled in
+    place of that, see `scramble`.
     """
     clips, channels = frames.shape[0], frames.shape[2]
     identity = torch.eye(channels, device=frames.device)
@@ -19,5 +33,25 @@ def recolour(frames: Tensor, strength: float, generator: torch.Generator) -> Ten
     mixing = torch.lerp(identity, mixing, min(strength, 1.0))
     gain = 1 + 0.8 * strength * (uniform((clips, channels, 1), generator, frames) - 0.5)
     offset = 0.3 * strength * (uniform((clips, channels), generator, frames) - 0.5)
-    mixed = torch.einsum("bij,btjhw->btihw", mixing * gain, frames)
-    return (mixed + offset[:, None, :, None, None]).clamp(0, 1)
+    mixed = (_mixed(frames, mixing * gain) + offset[:, None, :, None, None]).clamp(0, 1)
+    if not scrambled:
+        return mixed
+    pick = uniform((clips,), generator, frames) < scrambled
+    return torch.where(pick[:, None, None, None, None], scramble(frames, generator), mixed)
+
+
+def scramble(frames: Tensor, generator: torch.Generator) -> Tensor:
+    """Each clip (B, T, C, H, W) in colours that tell nothing of what they were, edges apart: 1/2 + 1/2 sin 2 pi (W x + b).
+
+    W (C, C) from N(0, TURNS^2) and b from U(0, 1), drawn once per clip: any colour, by itself, becomes any other with the same
+    probability, so that neither its hue nor whether it is bright or dark can be read off the result.
+    """
+    clips, channels = frames.shape[0], frames.shape[2]
+    turns = TURNS * normal((clips, channels, channels), generator, frames)
+    start = uniform((clips, channels), generator, frames)
+    phase = _mixed(frames, turns) + start[:, None, :, None, None]
+    return 0.5 + 0.5 * torch.sin(2 * torch.pi * phase)
+
+
+def _mixed(frames: Tensor, mixing: Tensor) -> Tensor:
+    return torch.einsum("bij,btjhw->btihw", mixing, frames)

@@ -15,13 +15,18 @@ from stillmotion.training.settings import Feed, Part, Run, Stage
 
 Size = Literal["quick", "laptop", "paper"]
 STAGE = "all"
-ALONE = 0.025
+ALONE = 0.0625
 """Of the steps, in which the path learns by itself: what it knows already, the direction of a movement for one, f does not learn again.
 Three times as long, and on Sprites the path knows the hair too."""
 STATIC_KL = Schedule(points=((0, 5), (0.1, 1), (0.35, 1), (0.45, 3), (0.55, 3), (0.65, 1)))
 PATH_KL = Schedule(points=((0, 0.05), (0.1, 0.5), (0.25, 1), (0.45, 3), (0.55, 3), (0.65, 1)))
 """Weights of the divergences of f and of the path after that: at first both are free to learn, then dear, as much of the path is not
 movement, and at the end as they are in the bound.
+"""
+
+SCRAMBLED = Schedule(points=((0.3, 0), (0.9, 1)))
+"""While the path is alone, the share of the clips that it is read off scrambled: it would not learn to see anything if all were from the
+start. After that all are.
 """
 
 PLAIN = constant(1.0)
@@ -31,7 +36,7 @@ PLAIN = constant(1.0)
 class Lessons:
     """What is learned and how. model: options. rate: of Adam. static_kl, path_kl: weights of the divergences, before beta.
 
-    alone: the share of the steps in which the path learns without f.
+    alone: the share of the steps in which the path learns without f. scrambled: colours, where frames are recoloured.
     """
 
     model: dict[str, Any]
@@ -41,6 +46,7 @@ class Lessons:
     static_kl: Schedule = STATIC_KL
     path_kl: Schedule = PATH_KL
     alone: float = ALONE
+    scrambled: bool = False
     decay: Schedule | None = COOLING
     clip_norm: float | None = 5000
 
@@ -55,8 +61,8 @@ BLIND: dict[str, Any] = {"pixel_scale": 0.2, "recolour": 1.5}
 """Pixels sharper than the published deviation of 1, so that codes are worth their nats; and paths that cannot see colours."""
 
 SPRITES: dict[Size, Lessons] = {
-    "quick": Lessons({**SMALL, **BLIND}, steps=60, batch=16),
-    "laptop": Lessons({**SMALL, **BLIND}, steps=12_000, batch=16),
+    "quick": Lessons({**SMALL, **BLIND}, steps=60, batch=16, scrambled=True),
+    "laptop": Lessons({**SMALL, **BLIND}, steps=8000, batch=16, scrambled=True),
     "paper": PUBLISHED,
 }
 PENDULA: dict[Size, Lessons] = {
@@ -95,11 +101,13 @@ def taught(data: Part, lessons: Lessons, *, beta: float = 1.0, seed: int = 0) ->
     common: dict[str, Any] = {"learning_rate": lessons.rate, "clip_norm": lessons.clip_norm, "feed": Feed(batch=lessons.batch)}
     static_kl, path_kl = _times(lessons.static_kl, beta), _times(lessons.path_kl, beta)
     alone = round(lessons.alone * lessons.steps)
-    first = Stage(name="path", objective="path", steps=max(1, alone), schedules={"path_kl": constant(path_kl(0))}, **common)
-    weights = {"static_kl": static_kl, "path_kl": path_kl}
-    rest = Stage(name=STAGE, steps=max(1, lessons.steps - alone), schedules=weights, decay=lessons.decay, **common)
+    first, rest = {"path_kl": constant(path_kl(0))}, {"static_kl": static_kl, "path_kl": path_kl}
+    if lessons.scrambled:
+        first["scrambled"], rest["scrambled"] = SCRAMBLED, constant(1.0)
+    stages = [Stage(name="path", objective="path", steps=max(1, alone), schedules=first, **common)] if alone else []
+    stages.append(Stage(name=STAGE, steps=max(1, lessons.steps - alone), schedules=rest, decay=lessons.decay, **common))
     model = Part(name="dsa", options={**lessons.model, **frames})
-    return Run(recipe=f"dsa/{data.name}", data=data, model=model, stages=(first, rest) if alone else (rest,), seed=seed)
+    return Run(recipe=f"dsa/{data.name}", data=data, model=model, stages=tuple(stages), seed=seed)
 
 
 def _times(schedule: Schedule, factor: float) -> Schedule:
