@@ -19,7 +19,7 @@ from stillmotion.core.clips import Clips
 from stillmotion.core.codes import Codes, Gaussian
 from stillmotion.core.errors import UserError
 from stillmotion.core.random import normal
-from stillmotion.models.dsa import DSA, MEMORY, MEMORY_STEPS, DSAConfig
+from stillmotion.models.dsa import CYCLE_NOISE, DSA, MEMORY, MEMORY_STEPS, DSAConfig
 from stillmotion.nn.backbones import Backbone
 from stillmotion.nn.recolour import recolour
 from stillmotion.testing import LAWS, Case, Lesson
@@ -442,3 +442,34 @@ def test_the_path_read_off_the_frames_as_they_are_is_taught_by_the_one_read_off_
     torch.testing.assert_close(*gradients)  # of the teacher nothing is asked
     assert "path_match" not in model.eval().loss(given, {}, noise()).values
     assert "path_match" not in dsa(posterior=posterior).train().loss(given, {}, noise()).values
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("posterior", POSTERIORS)
+def test_the_cycle_decodes_each_f_with_the_path_of_the_clip_before_it_and_reads_both_again(posterior: str) -> None:
+    model, given = dsa(posterior=posterior), clips(WHOLE, WHOLE, WHOLE)
+    found = model.loss(given, {"cycle": 0.5}, noise())
+    source = noise()
+    static, _ = posteriors(model.encode(given))
+    f = static.mean + static.scale * normal((3, 4), source, given.frames)
+    q = model._posterior(model._features(given), given.mask, f)
+    z = q.mean + q.scale * normal((3, 5, 3), source, given.frames)
+    swapped = model.decode(Codes(static=f, path=z[[2, 0, 1]]))
+    seen = Clips(swapped + CYCLE_NOISE * normal((3, 5, 3, 8, 8), source, swapped), given.mask)
+    again, moved = posteriors(model.encode(seen))[0], model._posterior(model._features(seen), given.mask, f)
+    lost = kl_divergence(Normal(static.mean, static.scale), Normal(again.mean, again.scale)).sum(1)
+    strayed = kl_divergence(Normal(q.mean[[2, 0, 1]], q.scale[[2, 0, 1]]), Normal(moved.mean, moved.scale)).sum((1, 2))
+    torch.testing.assert_close(found.values["cycle"], (lost + strayed).mean())
+    plain = model.loss(given, {}, noise())
+    assert "cycle" not in plain.values
+    assert "cycle" not in model.loss(given, {"cycle": 0.0}, noise()).values
+    torch.testing.assert_close(found.total, plain.total + 0.5 * found.values["cycle"])
+
+
+def test_states_of_missing_frames_have_no_part_in_the_cycle() -> None:
+    """Of a clip that lacks its last frames, what stands in them changes nothing."""
+    model, given = dsa(), clips(WHOLE, PADDED)
+    other = replace(given, frames=torch.where(given.mask[..., None, None, None], given.frames, 0.5))
+    first, second = (model.loss(each, {"cycle": 1.0}, noise()).values["cycle"] for each in (given, other))
+    torch.testing.assert_close(first, second)
+    assert bool(first.isfinite())

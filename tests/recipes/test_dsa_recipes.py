@@ -38,7 +38,7 @@ def test_every_recipe_in_every_size_is_a_run_whose_model_can_be_built(name: str,
         assert stage.objective in model.objectives()
         assert (stage.feed.group_by, stage.feed.frames) == (None, None)  # dynamics need whole clips, in order
     last = {name: weight(1.0) for name, weight in run.stages[-1].schedules.items()}
-    blind = {"scrambled": 1.0} if model.config.recolour else {}
+    blind = {"scrambled": 1.0, "cycle": 1.0} if model.config.recolour else {}
     assert last == {"static_kl": 1.0, "path_kl": 1.0, **blind}  # it ends with the bound itself
     written = run.model_dump(mode="json")
     assert Run.model_validate(written).model_dump(mode="json") == written
@@ -69,7 +69,7 @@ def test_beta_multiplies_both_divergences_and_a_share_shortens_the_run() -> None
         assert one.schedules.keys() == other.schedules.keys()
         for name in one.schedules:
             for at in (0.0, 0.3, 1.0):
-                factor = 1 if name == "scrambled" else 6
+                factor = 6 if name in ("static_kl", "path_kl") else 1
                 assert other.schedules[name](at) == pytest.approx(factor * one.schedules[name](at))
     assert plain[1].schedules["static_kl"](0.0) > 1 > plain[1].schedules["path_kl"](0.0) == plain[0].schedules["path_kl"](0.5)
     assert [stage.steps for stage in sprites("quick", share=1e-9).stages] == [1]

@@ -91,7 +91,7 @@ def changed(key: str, *, size: vdsm.Size = "laptop") -> Run:
 
 
 @pytest.mark.parametrize(("key", "option", "value"), [
-    ("encoder", "encoder_slope", 1.0), ("prior_scale", "prior_scale", "deviation"), ("decoder_input", "decoder_input", "static"),
+    ("encoder", "encoder_slope", 1.0), ("prior_scale", "prior_scale", "deviation"), ("decoder_input", "decoder_input", "mixture"),
     ("dynamic_prior", "dynamic_prior", "released"), ("single_decoder", "single_decoder", True), ("iaf", "posterior", "iaf"),
     ("dynamic_input", "dynamic_input", "samples"), ("recolour", "recolour", 0.0),
 ])  # fmt: skip

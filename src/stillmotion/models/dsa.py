@@ -41,6 +41,9 @@ MEMORY = 256
 MEMORY_STEPS = 16
 """Frames of each that are kept; a longer movement is rolled on by the dynamics."""
 
+CYCLE_NOISE = 0.05
+"""Standard deviation of the noise on frames that are read again."""
+
 FIRST_SCALE = -2.0
 """Scales of both posteriors before training, ahead of softplus: about 0.13, as in the Kalman VAE."""
 
@@ -85,7 +88,7 @@ class Path(NamedTuple):
 class DSA(Model, Swaps, Generates, Remembers, Predicts, Imputes):
     name: ClassVar[str] = "dsa"
     config_type: ClassVar[Any] = DSAConfig
-    schedules: ClassVar[tuple[str, ...]] = ("static_kl", "path_kl", "path_match", "scrambled")
+    schedules: ClassVar[tuple[str, ...]] = ("static_kl", "path_kl", "path_match", "scrambled", "cycle")
     identities: Tensor
     movements: Tensor
     lengths: Tensor
@@ -138,7 +141,25 @@ class DSA(Model, Swaps, Generates, Remembers, Predicts, Imputes):
             if pale is not None:
                 # the path is decoded as the disguised frames tell it; to read the same off the frames as they are is learned from that
                 divergences["path_match"] = total(kl(path.posterior.detach(), plain), told)
+        if weights.get("cycle"):
+            divergences["cycle"] = self._cycle(clips, f, static, path, generator)
         return self._terms(clips, f, path, weights, **divergences)
+
+    def _cycle(self, clips: Clips, f: Tensor, static: Gaussian, path: Path, generator: torch.Generator | None) -> Tensor:
+        """Ours: what is lost of the codes, in nats per clip, when each f is decoded with the path of the next clip and read again.
+
+        KL(q(f | x) || q(f | x')) + sum_t KL(q(z'_t | .) || q(z_t | x')), x' the frames that f and the other path z' make. Else no f is
+        ever decoded with a path but its own, and may look different from each side. Noise is added to x', lest codes hide in it.
+        """
+        z, mask = path.z.roll(1, 0), clips.mask.roll(1, 0)
+        frames = self.pixels.mean(self._logits(f, z))
+        if generator is not None:
+            frames = frames + CYCLE_NOISE * normal(tuple(frames.shape), generator, frames)
+        features = self._features(Clips(frames, mask))
+        with full_precision(features):
+            again = self._posterior(features, mask, f)
+            moved = Gaussian(path.posterior.mean.roll(1, 0), path.posterior.scale.roll(1, 0))
+            return total(kl(moved, again), self._told(mask)) + kl(static, self._static(features, mask))
 
     def path_loss(self, clips: Clips, weights: Mapping[str, float], generator: torch.Generator | None) -> Terms:
         """Ours, to begin with: the path alone, f being 0 for all clips. So it learns to say what there is to see of a movement.

@@ -28,6 +28,8 @@ SCRAMBLED = Schedule(points=((0.3, 0), (0.9, 1)))
 """While the path is alone, the share of the clips that it is read off scrambled: it would not learn to see anything if all were from the
 start. After that all are.
 """
+CYCLE = Schedule(points=((0.05, 0), (0.2, 1)))
+"""Weight of what is lost when codes are decoded with those of other clips and read again."""
 
 PLAIN = constant(1.0)
 
@@ -37,6 +39,7 @@ class Lessons:
     """What is learned and how. model: options. rate: of Adam. static_kl, path_kl: weights of the divergences, before beta.
 
     alone: the share of the steps in which the path learns without f. scrambled: colours, where frames are recoloured.
+    cycle: weight of codes that are read again.
     """
 
     model: dict[str, Any]
@@ -47,6 +50,7 @@ class Lessons:
     path_kl: Schedule = PATH_KL
     alone: float = ALONE
     scrambled: bool = False
+    cycle: Schedule | None = None
     decay: Schedule | None = COOLING
     clip_norm: float | None = 5000
 
@@ -61,8 +65,8 @@ BLIND: dict[str, Any] = {"pixel_scale": 0.2, "recolour": 1.5}
 """Pixels sharper than the published deviation of 1, so that codes are worth their nats; and paths that cannot see colours."""
 
 SPRITES: dict[Size, Lessons] = {
-    "quick": Lessons({**SMALL, **BLIND}, steps=60, batch=16, scrambled=True),
-    "laptop": Lessons({**SMALL, **BLIND}, steps=8000, batch=16, scrambled=True),
+    "quick": Lessons({**SMALL, **BLIND}, steps=60, batch=16, scrambled=True, cycle=CYCLE),
+    "laptop": Lessons({**SMALL, **BLIND}, steps=6000, batch=16, scrambled=True, cycle=CYCLE),
     "paper": PUBLISHED,
 }
 PENDULA: dict[Size, Lessons] = {
@@ -104,6 +108,8 @@ def taught(data: Part, lessons: Lessons, *, beta: float = 1.0, seed: int = 0) ->
     first, rest = {"path_kl": constant(path_kl(0))}, {"static_kl": static_kl, "path_kl": path_kl}
     if lessons.scrambled:
         first["scrambled"], rest["scrambled"] = SCRAMBLED, constant(1.0)
+    if lessons.cycle is not None:
+        rest["cycle"] = lessons.cycle
     stages = [Stage(name="path", objective="path", steps=max(1, alone), schedules=first, **common)] if alone else []
     stages.append(Stage(name=STAGE, steps=max(1, lessons.steps - alone), schedules=rest, decay=lessons.decay, **common))
     model = Part(name="dsa", options={**lessons.model, **frames})

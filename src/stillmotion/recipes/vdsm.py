@@ -68,13 +68,12 @@ def sprites(size: Size = "laptop", *, data: dict[str, Any] | None = None, seed: 
     # poses cannot tell colours, and so need not be dear from the start; later what they tell of outlines is pressed out
     lambda_z = Schedule(points=((0, 2), (0.3, 3), (0.7, 3), (1, 2)))
     poses, paths, sequence = _stages(*steps, rate=1.5e-3, feed=Feed(batch=10, frames=8, **pairs), lambda_z=lambda_z)
-    poses, sequence = _with(poses, scrambled=SCRAMBLED), _with(sequence, scrambled=constant(1.0))
     stages = (poses, paths, sequence.model_copy(update={"feed": Feed(batch=5, **pairs)}))
     model = {
         "static": 40, "encoder_channels": (16, 16, 32, 64, 256), "decoder_channels": (128, 64, 32, 32), "rnn_layers": 1,
         "decoder_input": "units", "crossed": True, "recolour": 1.0,
     }  # fmt: skip
-    return _run("vdsm/sprites", "sprites", data or {}, model, stages, seed)
+    return scrambled(_run("vdsm/sprites", "sprites", data or {}, model, stages, seed))
 
 
 def videos(size: Size = "laptop", *, data: dict[str, Any], seed: int = 0, group_by: str | None = None) -> Run:
@@ -157,19 +156,29 @@ def _in_stage_two(stages: tuple[Stage, ...], batch: int) -> tuple[Stage, ...]:
     return poses, paths, sequence.model_copy(update={"feed": Feed(batch=batch)})
 
 
-def _with(stage: Stage, **schedules: Schedule) -> Stage:
-    return stage.model_copy(update={"schedules": {**stage.schedules, **schedules}})
+def scrambled(run: Run) -> Run:
+    """The same run with poses that are read off scrambled colours in both stages, where it recolours frames."""
+    poses, paths, sequence = in_order(run).stages
+    shares = zip((poses, sequence), (SCRAMBLED, constant(1.0)), strict=True)
+    first, last = (stage.model_copy(update={"schedules": {**stage.schedules, "scrambled": share}}) for stage, share in shares)
+    return run.model_copy(update={"stages": (first, paths, last)})
+
+
+def in_order(run: Run) -> Run:
+    """The same run without scrambled colours."""
+    plain = ({name: each for name, each in stage.schedules.items() if name != "scrambled"} for stage in run.stages)
+    stages = tuple(stage.model_copy(update={"schedules": each}) for stage, each in zip(run.stages, plain, strict=True))
+    return run.model_copy(update={"stages": stages})
 
 
 def as_released(run: Run) -> Run:
     """The same run with the quirks of the released code that are worth keeping: model options, schedules, and two stages alone."""
-    poses, paths, sequence = run.stages
+    poses, paths, sequence = in_order(run).stages
     plain: dict[str, Any] = {"decay": None, "clip_norm": None}
-    schedules = ({name: each for name, each in stage.schedules.items() if name != "scrambled"} for stage in (poses, sequence))
-    first = {**plain, "schedules": {**next(schedules), "path_kl": LAMBDA_Z_RELEASED}}
+    first = {**plain, "schedules": {**poses.schedules, "path_kl": LAMBDA_Z_RELEASED}}
     second = {
         **plain,
-        "schedules": {**next(schedules), "path_kl": LAMBDA_Z_SEQUENCE},
+        "schedules": {**sequence.schedules, "path_kl": LAMBDA_Z_SEQUENCE},
         "trains": ("f_s", "sequence", "flows"), "steps": sequence.steps + paths.steps,
         "feed": Feed(batch=sequence.feed.batch * sequence.feed.clips_per_group),
     }

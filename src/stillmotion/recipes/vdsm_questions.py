@@ -21,7 +21,7 @@ from stillmotion.recipes.lab import over_seeds
 from stillmotion.recipes.measures import MEASURES, Measure
 from stillmotion.recipes.override import override
 from stillmotion.recipes.reproduce import Plan, Reproduced
-from stillmotion.recipes.vdsm import LAMBDA_Z_RELEASED, LAMBDA_Z_SEQUENCE, Size, sprites
+from stillmotion.recipes.vdsm import LAMBDA_Z_RELEASED, LAMBDA_Z_SEQUENCE, Size, in_order, scrambled, sprites
 from stillmotion.training.settings import Part, Run
 
 Change: TypeAlias = Callable[[Run], Run]
@@ -59,6 +59,11 @@ def released_weights(run: Run) -> Run:
         poses={"schedules": {"path_kl": LAMBDA_Z_RELEASED.model_dump(mode="json")}},
         sequence={"schedules": {"path_kl": LAMBDA_Z_SEQUENCE.model_dump(mode="json")}},
     )(run)
+
+
+def scrambled_colours(run: Run) -> Run:
+    """Poses are read off frames in scrambled colours."""
+    return options(recolour=1.0)(scrambled(run))
 
 
 def at_once(run: Run) -> Run:
@@ -113,7 +118,10 @@ QUESTIONS: dict[str, Question] = {
     "prior_scale": Question(
         "1/N_s in the prior of s", {"its deviation": options(prior_scale="deviation"), "its variance": options(prior_scale="variance")}
     ),
-    "decoder_input": Question("the decoder sees", {"s": options(decoder_input="static"), "its softmax": options(decoder_input="mixture")}),
+    "decoder_input": Question(
+        "the decoder sees", {"its softmax": options(decoder_input="mixture"), "s in units of its prior": options(decoder_input="units")}
+    ),
+    "scrambled": Question("recoloured frames are", {"mixed": in_order, "scrambled": scrambled_colours}),
     "dynamic_prior": Question(
         "deviation of the prior of d", {"1/kappa_d": options(dynamic_prior="released"), "1": options(dynamic_prior="unit")}
     ),
