@@ -15,9 +15,10 @@ from stillmotion.training.settings import Feed, Part, Run, Stage
 
 Size = Literal["quick", "laptop", "paper"]
 STAGE = "all"
-ALONE = 0.0625
+ALONE = 0.025
 """Of the steps, in which the path learns by itself: what it knows already, the direction of a movement for one, f does not learn again.
-Three times as long, and on Sprites the path knows the hair too."""
+Three times as long, and on Sprites the path knows the hair too, where it can tell colours.
+"""
 STATIC_KL = Schedule(points=((0, 5), (0.1, 1), (0.35, 1), (0.45, 3), (0.55, 3), (0.65, 1)))
 PATH_KL = Schedule(points=((0, 0.05), (0.1, 0.5), (0.25, 1), (0.45, 3), (0.55, 3), (0.65, 1)))
 """Weights of the divergences of f and of the path after that: at first both are free to learn, then dear, as much of the path is not
@@ -65,8 +66,8 @@ BLIND: dict[str, Any] = {"pixel_scale": 0.2, "recolour": 1.5}
 """Pixels sharper than the published deviation of 1, so that codes are worth their nats; and paths that cannot see colours."""
 
 SPRITES: dict[Size, Lessons] = {
-    "quick": Lessons({**SMALL, **BLIND}, steps=60, batch=16, scrambled=True, cycle=CYCLE),
-    "laptop": Lessons({**SMALL, **BLIND}, steps=6000, batch=16, scrambled=True, cycle=CYCLE),
+    "quick": Lessons({**SMALL, **BLIND}, steps=60, batch=16, alone=0.0625, scrambled=True, cycle=CYCLE),
+    "laptop": Lessons({**SMALL, **BLIND}, steps=6000, batch=16, alone=0.0625, scrambled=True, cycle=CYCLE),
     "paper": PUBLISHED,
 }
 PENDULA: dict[Size, Lessons] = {
