@@ -67,7 +67,7 @@ BLIND: dict[str, Any] = {"pixel_scale": 0.2, "recolour": 1.5}
 
 SPRITES: dict[Size, Lessons] = {
     "quick": Lessons({**SMALL, **BLIND}, steps=60, batch=16, alone=0.0625, scrambled=True, cycle=CYCLE),
-    "laptop": Lessons({**SMALL, **BLIND}, steps=6000, batch=16, alone=0.0625, scrambled=True, cycle=CYCLE),
+    "laptop": Lessons({**SMALL, **BLIND}, steps=12_000, batch=16, alone=0.0625, scrambled=True, cycle=CYCLE),
     "paper": PUBLISHED,
 }
 PENDULA: dict[Size, Lessons] = {
