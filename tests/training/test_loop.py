@@ -230,7 +230,8 @@ def test_rows_tell_schedules_learning_rates_and_terms(whole: Path) -> None:
     for row in told:
         terms = {name: value for name, value in row["terms"].items() if name != "total"}
         assert row["terms"]["total"] == pytest.approx(sum(row["weights"].get(name, 1.0) * value for name, value in terms.items()), rel=1e-5)
-    assert {name for row in told[4:] for name in row["terms"]} == {"reconstruction", "static_kl", "dynamic_kl", "path_kl", "total"}
+    names = {"reconstruction", "static_kl", "dynamic_kl", "path_kl", "path_match", "total"}
+    assert {name for row in told[4:] for name in row["terms"]} == names
 
 
 def test_adam_is_what_pytorch_says_it_is(tmp_path: Path) -> None:

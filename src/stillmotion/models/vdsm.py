@@ -238,9 +238,7 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
     def _taught(
         self, clips: Clips, count: int, weights: Mapping[str, float], generator: torch.Generator | None
     ) -> tuple[Gaussian, Gaussian, dict[str, Tensor]]:
-        """In training: q(s | x), the poses as disguised frames tell them, where that is asked for, and what the divergence to them is of
-        the poses that the frames as they are tell: that these are the same has to be learned, as no model is used with disguised frames.
-        """
+        """In training: q(s | x), the poses as disguised frames tell them, if that is asked for, and what teaches to tell them without."""
         static, plain = self._read(clips, count)
         disguised = disguise(clips.frames, self.config.recolour, weights, generator if self.training else None)
         if disguised is None:
