@@ -8,7 +8,8 @@ from benchmarks.profile import GROUPS, profile
 from benchmarks.vdsm_step import PAPER, Size, Stepper, build, main, thaw
 from torch import Tensor
 
-from stillmotion.models.vdsm import VDSM, VDSMConfig
+from stillmotion.models.vdsm import VDSM
+from stillmotion.models.vdsm_config import VDSMConfig
 from stillmotion.nn.blended import BlendedDecoder
 
 CONFIG = VDSMConfig(

@@ -26,6 +26,31 @@ def test_without_a_generator_a_sample_is_the_mean() -> None:
     assert gaussian.sample(None) is gaussian.mean
 
 
+def test_on_a_grid_the_mean_is_the_nearest_multiple_and_gradients_see_through() -> None:
+    mean = torch.tensor([0.0, 0.09, 0.11, -0.31, 2.5], requires_grad=True)
+    found = Gaussian(mean, torch.ones(5)).on_grid(0.2)
+    torch.testing.assert_close(found.mean, torch.tensor([0.0, 0.0, 0.2, -0.4, 2.4]))
+    (gradient,) = torch.autograd.grad((found.mean * torch.arange(5.0)).sum(), mean)
+    assert gradient.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_grid_of_no_width_is_none() -> None:
+    gaussian = Gaussian(torch.randn(3, 2), torch.ones(3, 2))
+    assert gaussian.on_grid(0) is gaussian
+
+
+def test_gaussians_of_frames_and_of_stretches_become_one() -> None:
+    each = [Gaussian(torch.randn(3, 2), torch.rand(3, 2)) for _ in range(4)]
+    clip = Gaussian.along(each)
+    assert clip.mean.shape == clip.scale.shape == (3, 4, 2)
+    assert torch.equal(clip.mean[:, 2], each[2].mean)
+    assert torch.equal(clip.scale[:, 3], each[3].scale)
+    parts = Gaussian(clip.mean[:, :3], clip.scale[:, :3]), Gaussian(clip.mean[:, 3:], clip.scale[:, 3:])
+    again = Gaussian.joined(parts, 1)
+    assert torch.equal(again.mean, clip.mean)
+    assert torch.equal(again.scale, clip.scale)
+
+
 def test_samples_have_the_moments_of_the_gaussian() -> None:
     mean, scale = torch.tensor([-2.0, 0.5]), torch.tensor([0.1, 3.0])
     count = 40000

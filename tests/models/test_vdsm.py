@@ -16,7 +16,8 @@ from stillmotion.core.clips import Clips
 from stillmotion.core.codes import Codes
 from stillmotion.core.errors import UserError
 from stillmotion.core.gaps import bridge
-from stillmotion.models.vdsm import VDSM, VDSMConfig
+from stillmotion.models.vdsm import VDSM
+from stillmotion.models.vdsm_config import VDSMConfig
 
 # configuration
 
@@ -27,6 +28,7 @@ from stillmotion.models.vdsm import VDSM, VDSMConfig
         ({"unknown": 1}, "unknown"), ({"static": 0}, "static"), ({"channels": 2}, "channels"), ({"rnn_dropout": 1.0}, "rnn_dropout"),
         ({"likelihood": "laplace"}, "likelihood"), ({"pixel_scale": 0.0}, "pixel_scale"), ({"temperature": -1.0}, "temperature"),
         ({"encoder_channels": (4, 0)}, "encoder_channels"), ({"recolour": -0.1}, "recolour"), ({"flows": 0}, "flows"),
+        ({"dynamic_grid": -0.1}, "dynamic_grid"), ({"static_grid": -0.1}, "static_grid"),
     ],
 )
 def test_a_bad_setting_is_refused_by_name(change: dict[str, object], names: str) -> None:
@@ -249,10 +251,12 @@ def test_in_bfloat16_the_loss_stays_close(objective: str) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"posterior": "iaf"}, {"single_decoder": True}])
-def test_the_groups_cover_every_parameter_once_but_for_f_s_within_the_heads(options: dict[str, object]) -> None:
+def test_the_groups_cover_every_parameter_once_but_for_parts_of_the_heads(options: dict[str, object]) -> None:
     model = small_vdsm(**options)
     groups = {name: {id(parameter) for parameter in group} for name, group in model.parameter_groups().items()}
-    assert groups.pop("f_s") < groups["heads"]
+    pose = {id(parameter) for parameter in model.pose_head.parameters()}
+    assert groups["f_s"] < groups["static_heads"] == groups["heads"] - pose
+    del groups["f_s"], groups["static_heads"]
     assert sum(len(group) for group in groups.values()) == len(set().union(*groups.values()))
     assert set().union(*groups.values()) == {id(parameter) for parameter in model.parameters()}
 

@@ -6,7 +6,8 @@ import torch
 
 from stillmotion.core.clips import Clips
 from stillmotion.core.random import Noise
-from stillmotion.models.vdsm import VDSM, VDSMConfig
+from stillmotion.models.vdsm import VDSM
+from stillmotion.models.vdsm_config import VDSMConfig
 
 SMALL = {
     "size": 8, "static": 4, "pose": 3, "dynamic": 5, "encoder_channels": (4, 6), "decoder_channels": (5,), "rnn_layers": 2, "rnn_size": 7,

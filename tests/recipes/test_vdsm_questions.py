@@ -18,7 +18,8 @@ from stillmotion.core.registry import DATA
 from stillmotion.metrics.exhibits import Table
 from stillmotion.metrics.figure import Figure
 from stillmotion.metrics.protocols import PROTOCOLS, better, protocol_of, unit_of
-from stillmotion.models.vdsm import VDSM, VDSMConfig
+from stillmotion.models.vdsm import VDSM
+from stillmotion.models.vdsm_config import VDSMConfig
 from stillmotion.recipes import measures, own_judge, vdsm, vdsm_questions
 from stillmotion.recipes.override import override
 from stillmotion.recipes.reproduce import REPRODUCTIONS, Plan, Reproduced
@@ -93,7 +94,7 @@ def changed(key: str, *, size: vdsm.Size = "laptop") -> Run:
 @pytest.mark.parametrize(("key", "option", "value"), [
     ("encoder", "encoder_slope", 1.0), ("prior_scale", "prior_scale", "deviation"), ("decoder_input", "decoder_input", "mixture"),
     ("dynamic_prior", "dynamic_prior", "released"), ("single_decoder", "single_decoder", True), ("iaf", "posterior", "iaf"),
-    ("dynamic_input", "dynamic_input", "samples"), ("recolour", "recolour", 0.0),
+    ("dynamic_input", "dynamic_input", "means"), ("recolour", "recolour", 0.0),
 ])  # fmt: skip
 def test_questions_of_the_model_change_one_option_and_nothing_else(key: str, option: str, value: object) -> None:
     run, start = changed(key), base()

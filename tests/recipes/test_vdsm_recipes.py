@@ -10,7 +10,8 @@ from stillmotion.core.clips import Clips
 from stillmotion.core.errors import UserError
 from stillmotion.core.random import Noise
 from stillmotion.core.registry import DATA, resolve
-from stillmotion.models.vdsm import VDSM, VDSMConfig
+from stillmotion.models.vdsm import VDSM
+from stillmotion.models.vdsm_config import VDSMConfig
 from stillmotion.recipes.sources import run_for
 from stillmotion.recipes.vdsm import LAMBDA_Z_RELEASED, Size, as_released, digits, mug, of, pendula, sprites, videos
 from stillmotion.training.settings import Part, Run

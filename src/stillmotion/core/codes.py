@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,11 +21,27 @@ class Gaussian:
     mean: Tensor
     scale: Tensor
 
+    @classmethod
+    def along(cls, each: Sequence[Gaussian]) -> Gaussian:
+        """Of the Gaussians (B, D) of T frames one, (B, T, D)."""
+        return cls(torch.stack([one.mean for one in each], 1), torch.stack([one.scale for one in each], 1))
+
+    @classmethod
+    def joined(cls, each: Sequence[Gaussian], dim: int = 0) -> Gaussian:
+        """One after another, as torch.cat does it."""
+        return cls(torch.cat([one.mean for one in each], dim), torch.cat([one.scale for one in each], dim))
+
     def sample(self, generator: torch.Generator | None) -> Tensor:
         """A reparametrised draw of the shape of `mean`; the mean itself where there is no generator."""
         if generator is None:
             return self.mean
         return self.mean + self.scale * normal(tuple(self.mean.shape), generator, self.mean)
+
+    def on_grid(self, step: float) -> Gaussian:
+        """The mean on the nearest multiple of `step`, to which gradients see straight through; the same Gaussian where `step` is 0."""
+        if not step:
+            return self
+        return Gaussian(self.mean + (step * (self.mean / step).round() - self.mean).detach(), self.scale)
 
     def detach(self) -> Gaussian:
         """The same one, that teaches nothing to what it was read from."""
@@ -94,7 +110,7 @@ class Codes:
             if any(value is None for value in values):
                 return None
             if isinstance(values[0], Gaussian):
-                return Gaussian(torch.cat([v.mean for v in values]), torch.cat([v.scale for v in values]))
+                return Gaussian.joined(values)
             return torch.cat(values)
 
         return Codes(**{name: join([getattr(part, name) for part in parts]) for name in vars(parts[0])})

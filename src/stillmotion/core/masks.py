@@ -1,4 +1,4 @@
-"""Sums over the frames that are there."""
+"""Sums and means over the frames that are there."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ from torch import Tensor
 def total(per_frame: Tensor, mask: Tensor) -> Tensor:
     """Sum over the frames that are there, (B, T) to (B,)."""
     return torch.where(mask, per_frame, 0.0).sum(1)
+
+
+def average(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the frames that are there, (B, T, D) to (B, D); 0 where there are none. What is not there may be anything, NaN too."""
+    there = mask[..., None]
+    mean: Tensor = torch.where(there, values, 0.0).sum(1) / there.sum(1).clamp(min=1)
+    return mean
 
 
 def until_last(mask: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from stillmotion.core.codes import Codes, Gaussian
 from stillmotion.core.errors import UserError
+from stillmotion.core.masks import average
 
 
 def pooled(codes: Codes, generator: torch.Generator | None = None) -> dict[str, Tensor]:
@@ -43,19 +44,12 @@ def pool(path: Tensor, mask: Tensor | None = None) -> Tensor:
     A step counts where both its frames are there. A clip of one frame has deviations and steps of zero.
     """
     there = torch.ones(path.shape[:2], dtype=torch.bool) if mask is None else mask
-    mean = _average(path, there)
-    deviation = _average((path - mean[:, None]).square(), there).sqrt()
+    mean = average(path, there)
+    deviation = average((path - mean[:, None]).square(), there).sqrt()
     if path.shape[1] < 2:
         return torch.cat([mean, deviation, torch.zeros_like(mean)], 1)
-    steps = _average(path.diff(dim=1).abs(), there[:, 1:] & there[:, :-1])
+    steps = average(path.diff(dim=1).abs(), there[:, 1:] & there[:, :-1])
     return torch.cat([mean, deviation, steps], 1)
-
-
-def _average(values: Tensor, there: Tensor) -> Tensor:
-    """(N, T, Z) to (N, Z), over what is there; zero where nothing is. What is not there may be anything, NaN too."""
-    kept = values.where(there[..., None], torch.zeros((), dtype=values.dtype))
-    average: Tensor = kept.sum(1) / there.sum(1, keepdim=True).clamp(min=1)
-    return average
 
 
 def _value(code: Tensor | None, posterior: Gaussian | None, generator: torch.Generator | None) -> Tensor | None:

@@ -179,7 +179,7 @@ class DMM(Model, Encodes, Decodes, Generates, Predicts, Imputes):
             path.append(z)
             divergences.append(divergence)
             posteriors.append(q)
-        every = Gaussian(torch.stack([q.mean for q in posteriors], 1), torch.stack([q.scale for q in posteriors], 1))
+        every = Gaussian.along(posteriors)
         return torch.stack(path, 1), torch.stack(divergences, 1), every
 
     def _evidence(self, features: Tensor, seen: Tensor, controls: Tensor) -> Tensor:

@@ -240,7 +240,7 @@ class DSA(Model, Swaps, Generates, Remembers, Predicts, Imputes):
             path.append(z)
             posteriors.append(own)
             priors.append(p)
-        return Path(torch.stack(path, 1), _stacked(posteriors), _stacked(priors))
+        return Path(torch.stack(path, 1), Gaussian.along(posteriors), Gaussian.along(priors))
 
     def _step(self, z: Tensor, state: State | None) -> tuple[Gaussian, State]:
         """p(z_{t+1} | z_1 ... z_t) from z_t and the state of the LSTM."""
@@ -365,10 +365,6 @@ def _gaussian(numbers: Tensor) -> Gaussian:
 def _before(z: Tensor) -> Tensor:
     """What the dynamics are fed on the way into each frame: z_0 = 0, z_1 ... z_{T-1}."""
     return F.pad(z[:, :-1], (0, 0, 1, 0))
-
-
-def _stacked(each: list[Gaussian]) -> Gaussian:
-    return Gaussian(torch.stack([one.mean for one in each], 1), torch.stack([one.scale for one in each], 1))
 
 
 def _fitted(movements: Tensor, steps: int) -> Tensor:

@@ -194,7 +194,7 @@ class DVBF(Model, Encodes, Decodes, Generates, Predicts, Imputes):
             w = q.mean if draws is None else q.mean + q.scale * draws[:, t]
             path.append(self.transition(path[-1], controls[:, t], w) if t else self.first_state(w))
             posteriors.append(q)
-        noise = Gaussian(torch.stack([q.mean for q in posteriors], 1), torch.stack([q.scale for q in posteriors], 1))
+        noise = Gaussian.along(posteriors)
         return Walk(torch.stack(path, 1), noise, known)
 
     def _first_noise(self, features: Tensor, mask: Tensor) -> Gaussian:

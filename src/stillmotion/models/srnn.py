@@ -237,7 +237,7 @@ class SRNN(Model, Encodes, Decodes, Generates, Predicts, Imputes):
             priors.append(prior)
             posteriors.append(q)
             states.append(here.z)
-        return Path(torch.stack(states, 1), _stack(priors), _stack(posteriors))
+        return Path(torch.stack(states, 1), Gaussian.along(priors), Gaussian.along(posteriors))
 
     def _controls(self, clips: Clips) -> Tensor:
         """(B, T, U), zeros for the first frame, into which nothing leads; U may be 0."""
@@ -308,7 +308,3 @@ def _choose(there: Tensor, yes: Gaussian, no: Gaussian) -> Gaussian:
     """One belief or the other, clip by clip."""
     pick = there[:, None]
     return Gaussian(torch.where(pick, yes.mean, no.mean), torch.where(pick, yes.scale, no.scale))
-
-
-def _stack(beliefs: list[Gaussian]) -> Gaussian:
-    return Gaussian(torch.stack([each.mean for each in beliefs], 1), torch.stack([each.scale for each in beliefs], 1))

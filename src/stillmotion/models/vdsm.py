@@ -16,11 +16,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
-from annotated_types import Ge, Gt, Lt
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,10 +28,11 @@ from stillmotion.core.codes import Codes, Gaussian
 from stillmotion.core.errors import UserError
 from stillmotion.core.gaps import bridge
 from stillmotion.core.groups import apart, from_others, halves
-from stillmotion.core.masks import total, until_last
+from stillmotion.core.masks import average, total, until_last
 from stillmotion.core.precision import full_precision
 from stillmotion.core.random import normal
 from stillmotion.core.terms import Terms
+from stillmotion.models.vdsm_config import VDSMConfig
 from stillmotion.nn.blended import BlendedDecoder
 from stillmotion.nn.encoders import AntialiasedEncoder
 from stillmotion.nn.flows import AutoregressiveFlow
@@ -41,7 +40,7 @@ from stillmotion.nn.gated import Combiner, GatedTransition, positive
 from stillmotion.nn.recolour import disguise
 from stillmotion.nn.recurrent import SequenceDecoder, SequenceEncoder
 from stillmotion.objectives.divergences import kl, kl_to_prior, log_density
-from stillmotion.objectives.pixels import Likelihood, Pixels
+from stillmotion.objectives.pixels import Pixels
 
 MEMORY = 256
 """Training clips whose posteriors are kept."""
@@ -50,60 +49,6 @@ START_SCALE = 0.2
 REFILLS = 5
 """Times that gaps are filled by the path that was told and read again; more change next to nothing."""
 
-Count = Annotated[int, Ge(1)]
-Positive = Annotated[float, Gt(0)]
-
-
-class VDSMConfig(BaseModel):
-    """Everything that is needed to build a VDSM. The defaults are the paper's for Sprites (supplement, tables 1 and 2)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    size: int = 64
-    channels: Literal[1, 3] = 3
-    static: Count = 40
-    pose: Count = 30
-    dynamic: Count = 50
-    encoder_channels: tuple[Count, ...] = (32, 32, 64, 64, 256)
-    encoder_slope: Annotated[float, Ge(0)] = 0.2
-    decoder_channels: tuple[Count, ...] = (512, 256, 128, 64)
-    rnn_layers: Count = 3
-    rnn_size: Count = 512
-    rnn_dropout: Annotated[float, Ge(0), Lt(1)] = 0.2
-    transition_hidden: Count = 64
-    likelihood: Likelihood = "bernoulli"
-    pixel_scale: Positive = 0.05
-    temperature: Positive = 10.0
-    """The final inverse temperature of the softmax over experts, used wherever no schedule says otherwise (D3)."""
-    prior_scale: Literal["variance", "deviation"] = "variance"
-    """Whether 1/N_s is the variance of p(s), or its standard deviation as in the released code."""
-    dynamic_prior: Literal["unit", "released"] = "unit"
-    """p(d) = N(0, 1) as in the paper, or a standard deviation of 1/kappa_d as in the released code (D6)."""
-    decoder_input: Literal["mixture", "static", "units"] = "mixture"
-    """What the decoder sees beside the pose (D4): s_hat as in the released code, s as in the paper, or s in units of its prior's scale."""
-    average: Literal["encodings", "codes"] = "encodings"
-    """What is averaged over frames: encodings before f_s as in the paper, or f_s of each frame as in the released code (D5)."""
-    single_decoder: bool = False
-    """The ablation of supplement section 6: one expert; s_hat stays as an input of the decoder."""
-    posterior: Literal["gaussian", "iaf"] = "gaussian"
-    flows: Count = 2
-    flow_hidden: Count = 100
-    recolour: Annotated[float, Ge(0)] = 0.0
-    """Strength of the random recolouring of the frames that poses are read from, in training. 0 is the paper; see the model's page."""
-    crossed: bool = False
-    """Whether, in training, the static code that decodes a clip is read from the other clips of its group; see the model's page."""
-    dynamic_input: Literal["means", "samples"] = "means"
-    """What q(d | x) reads of the poses: their means as in the released code, or samples, in which traces below their noise are lost."""
-
-    @classmethod
-    def as_released(cls, **changes: object) -> VDSMConfig:
-        """The quirks of the released code that are worth keeping, all at once (D2, D5, D6, D9; the priors of section 1.4)."""
-        quirks = {
-            "encoder_slope": 1.0, "average": "codes", "dynamic_prior": "released", "prior_scale": "deviation",
-            "transition_hidden": changes.get("rnn_size", 512),
-        }
-        return cls.model_validate(quirks | changes)
-
 
 class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes):
     name: ClassVar[str] = "vdsm"
@@ -111,6 +56,7 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
     schedules: ClassVar[tuple[str, ...]] = ("temperature", "static_kl", "dynamic_kl", "path_kl", "path_match", "scrambled")
     identities: Tensor
     movements: Tensor
+    horizon: Tensor
 
     def __init__(self, config: VDSMConfig) -> None:
         super().__init__()
@@ -140,6 +86,7 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
         self.dynamic_prior = 1.0 if config.dynamic_prior == "unit" else 1 / dynamic
         self.register_buffer("identities", torch.zeros(2, MEMORY, static))  # mean and scale of q(s) of remembered clips
         self.register_buffer("movements", torch.zeros(2, MEMORY, dynamic))
+        self.register_buffer("horizon", torch.zeros((), dtype=torch.int64))  # frames of the remembered clips
         # A posterior of s as wide as softplus(0) would pick experts at random until its divergence has narrowed it, and by then the
         # experts have learned to be alike: it starts narrow.
         nn.init.constant_(self.static_scale.bias, math.log(math.expm1(START_SCALE * self.static_prior)))
@@ -156,12 +103,14 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
         """D8: the paper freezes encoder and decoder in stage two but for the last layers of s and z (`heads`); the code all but f_s."""
         f_s = [*self.static_mean.parameters(), *self.static_scale.parameters()]
-        heads = [*self.pose_head.parameters(), *self.static_head.parameters(), *f_s]
+        static_heads = [*self.static_head.parameters(), *f_s]
+        heads = [*self.pose_head.parameters(), *static_heads]
         frames = [*self.encoder.parameters(), *self.static_hidden.parameters()]
         modules = (self.sequence_encoder, self.dynamic_head, self.sequence_decoder, self.combiner, self.transition)
         sequence = [self.start, *(parameter for module in modules for parameter in module.parameters())]
         decoder, flows = list(self.decoder.parameters()), list(self.flows.parameters())
-        return {"encoder": frames, "decoder": decoder, "heads": heads, "f_s": f_s, "sequence": sequence, "flows": flows}
+        parts = {"encoder": frames, "decoder": decoder, "sequence": sequence, "flows": flows}
+        return {**parts, "heads": heads, "static_heads": static_heads, "f_s": f_s}
 
     def pose_loss(self, clips: Clips, weights: Mapping[str, float], generator: torch.Generator | None) -> Terms:
         """Stage one (equation 7): a group of frames that share an identity, each with a pose of its own, N(0, 1) a priori.
@@ -261,16 +210,16 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
         mean, scale = self.static_head(F.leaky_relu(self.static_hidden(features), 0.01)).chunk(2, -1)
         scale = F.softplus(scale)
         if self.config.average == "encodings":
-            mean, scale = _average(mean, mask), _average(scale, mask)
+            mean, scale = average(mean, mask), average(scale, mask)
         mean, scale = F.leaky_relu(self.static_mean(mean), 0.01), positive(self.static_scale(scale))
         if self.config.average == "codes":
-            mean, scale = _average(mean, mask), _average(scale, mask)
-        return Gaussian(mean, scale)
+            mean, scale = average(mean, mask), average(scale, mask)
+        return Gaussian(mean, scale).on_grid(self.config.static_grid * self.static_prior)
 
     def _dynamic(self, poses: Tensor, mask: Tensor, generator: torch.Generator | None) -> Gaussian:
         """q(d | x), from values of the poses."""
         mean, scale = self.dynamic_head(self.sequence_encoder(poses, mask, generator if self.training else None)).chunk(2, -1)
-        return Gaussian(F.leaky_relu(mean, 0.01), positive(scale))
+        return Gaussian(F.leaky_relu(mean, 0.01), positive(scale)).on_grid(self.config.dynamic_grid * self.dynamic_prior)
 
     def _told(self, poses: Gaussian, generator: torch.Generator | None) -> Tensor:
         """What q(d | x) reads of the poses; without a generator their means."""
@@ -294,7 +243,7 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
             path.append(z)
             divergences.append(divergence)
             posteriors.append(q)
-        both = Gaussian(torch.stack([q.mean for q in posteriors], 1), torch.stack([q.scale for q in posteriors], 1))
+        both = Gaussian.along(posteriors)
         return torch.stack(path, 1), torch.stack(divergences, 1), both
 
     @staticmethod
@@ -357,8 +306,9 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
         return Codes(s, d, torch.stack(path[:steps], 1), torch.ones(count, steps, dtype=torch.bool, device=like.device))
 
     def remember(self, codes: Codes) -> None:
-        if codes.static_posterior is None or codes.dynamic_posterior is None:
+        if codes.static_posterior is None or codes.dynamic_posterior is None or codes.path is None:
             raise UserError("codes of whole clips with their posteriors", "codes without")
+        self.horizon.fill_(codes.path.shape[1])
         pick = torch.linspace(0, len(codes.static_posterior.mean) - 1, MEMORY).round().long()
         for memory, posterior in ((self.identities, codes.static_posterior), (self.movements, codes.dynamic_posterior)):
             memory.copy_(torch.stack([posterior.mean[pick], posterior.scale[pick]]))
@@ -375,17 +325,31 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
             Gaussian(*memory[:, torch.randint(MEMORY, (count,), generator=generator, device=generator.device)]).sample(generator)
             for memory in (self.identities, self.movements)
         )
-        path, _, _ = self._path(d, steps, generator)
+        path, _ = self._onward(d, steps, int(self.horizon), generator)
         return Codes(s, d, path, torch.ones(path.shape[:2], dtype=torch.bool, device=path.device))
 
     def predict(self, codes: Codes, steps: int, generator: torch.Generator | None = None) -> Codes:
-        """The path of the posterior for any number of steps: the sequence decoder needs nothing but d."""
-        if codes.dynamic is None or codes.static is None:
+        """The path of the posterior, which needs nothing but d; see `_onward` for what lies beyond the clip and those of the training."""
+        if codes.dynamic is None or codes.static is None or codes.path is None:
             raise UserError("codes of whole clips", "codes without a dynamic part", "Use encode, not encode_frames.")
-        path, _, posterior = self._path(codes.dynamic, steps, generator)
+        path, posterior = self._onward(codes.dynamic, steps, max(codes.path.shape[1], int(self.horizon)), generator)
         mask = torch.ones(path.shape[:2], dtype=torch.bool, device=path.device)
         bent = None if self.flows else posterior  # flows leave no Gaussian to tell
         return Codes(codes.static, codes.dynamic, path, mask, codes.static_posterior, codes.dynamic_posterior, bent)
+
+    def _onward(self, d: Tensor, steps: int, window: int, generator: torch.Generator | None) -> tuple[Tensor, Gaussian]:
+        """The path that follows from d for any number of steps, and its Gaussians before flows.
+
+        The sequence decoder is at home in as many frames as it was trained on, no further. Each frame after the first `window` is told
+        by the `window` frames before it, read as if they were a clip.
+        """
+        path, _, told = self._path(d, min(steps, window), generator)
+        there = torch.ones(path.shape[:2], dtype=torch.bool, device=path.device)
+        while path.shape[1] < steps:
+            further, _, new = self._path(self._dynamic(path[:, -window:], there, None).mean, window + 1, generator)
+            path = torch.cat([path, further[:, -1:]], 1)
+            told = Gaussian.joined([told, Gaussian(new.mean[:, -1:], new.scale[:, -1:])], 1)
+        return path, told
 
     def impute(self, clips: Clips, generator: torch.Generator | None = None, past_only: bool = False) -> Tensor:
         """Identity, action and the path that follows from them, of the frames that are there; the priors' where there are none."""
@@ -442,9 +406,3 @@ def _pose(rows: Tensor) -> Gaussian:
 def _unless(unseen: Tensor, posterior: Gaussian, scale: float) -> Gaussian:
     """The posteriors, and N(0, scale^2) for the clips of which no frame was seen, (B, 1) bool."""
     return Gaussian(torch.where(unseen, 0.0, posterior.mean), torch.where(unseen, scale, posterior.scale))
-
-
-def _average(per_frame: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the frames that are there, (B, T, D) to (B, D)."""
-    share = mask / mask.sum(1, keepdim=True).clamp(min=1)
-    return (per_frame * share[..., None]).sum(1)

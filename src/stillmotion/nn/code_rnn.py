@@ -71,7 +71,7 @@ class CodeRNN(nn.Module):
         if codes.shape[1] == 1:
             return Gaussian(first.mean[:, None], first.scale[:, None])
         later = self._after(self.rnn(codes[:, :-1])[0])
-        return Gaussian(torch.cat([first.mean[:, None], later.mean], 1), torch.cat([first.scale[:, None], later.scale], 1))
+        return Gaussian.joined([Gaussian.along([first]), later], 1)
 
     def _first(self, clips: int) -> Gaussian:
         zeros = self.step_scale.new_zeros(clips, len(self.step_scale))

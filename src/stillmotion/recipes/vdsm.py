@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from stillmotion.core.errors import UserError
-from stillmotion.models.vdsm import VDSMConfig
+from stillmotion.models.vdsm_config import VDSMConfig
 from stillmotion.nn.encoders import doublings
 from stillmotion.training.schedules import Schedule, constant, half_cosine
 from stillmotion.training.settings import Feed, Part, Run, Stage
@@ -22,6 +22,10 @@ COOLING = Schedule(kind="half_cosine", points=((0.5, 1.0), (1, 0.1)))
 """Factor on the learning rate of the small runs, which have no time to wander."""
 SCRAMBLED = Schedule(points=((0.05, 0), (0.2, 1)))
 """Share of the groups whose poses are read off scrambled colours: all of them soon, but a pose has to be seen first."""
+
+CHEAP = half_cosine(0.1, 1)
+DEAR = Schedule(points=((0, 0.1), (1, 4)))
+"""Weights of the divergence of d: the published one, and one under which it tells the movement and little else."""
 
 SMALL: dict[str, Any] = {
     "encoder_channels": (16, 16, 32, 32, 128), "decoder_channels": (64, 48, 32, 16), "rnn_layers": 1, "rnn_size": 128, "rnn_dropout": 0.0,
@@ -68,10 +72,17 @@ def sprites(size: Size = "laptop", *, data: dict[str, Any] | None = None, seed: 
     # poses cannot tell colours, and so need not be dear from the start; later what they tell of outlines is pressed out
     lambda_z = Schedule(points=((0, 2), (0.3, 3), (0.7, 3), (1, 2)))
     poses, paths, sequence = _stages(*steps, rate=1.5e-3, feed=Feed(batch=10, frames=8, **pairs), lambda_z=lambda_z)
-    stages = (poses, paths, sequence.model_copy(update={"feed": Feed(batch=5, **pairs)}))
+    # a dear d keeps to what repeats from clip to clip; the pose head stays with what stage one made of it, as no frame of stage two is
+    # decoded from what it says
+    told = {"schedules": {**paths.schedules, "dynamic_kl": DEAR}}
+    last = {
+        "schedules": {**sequence.schedules, "dynamic_kl": constant(DEAR(1))}, "feed": Feed(batch=5, **pairs),
+        "trains": ("static_heads", "sequence", "flows"),
+    }  # fmt: skip
+    stages = (poses, paths.model_copy(update=told), sequence.model_copy(update=last))
     model = {
         "static": 40, "encoder_channels": (16, 16, 32, 64, 256), "decoder_channels": (128, 64, 32, 32), "rnn_layers": 1,
-        "decoder_input": "units", "crossed": True, "recolour": 1.0,
+        "decoder_input": "units", "crossed": True, "recolour": 1.0, "dynamic_input": "samples", "static_grid": 0.1, "dynamic_grid": 0.25,
     }  # fmt: skip
     return scrambled(_run("vdsm/sprites", "sprites", data or {}, model, stages, seed))
 
@@ -121,13 +132,13 @@ def _stages(
     )
     middle = Stage(
         name="paths", objective="paths", trains=("sequence",), steps=paths, learning_rate=paths_rate, decay=COOLING,
-        clip_norm=1000, feed=Feed(batch=PATHS_BATCH), schedules={"dynamic_kl": half_cosine(0.1, 1), "path_kl": constant(0.1)},
+        clip_norm=1000, feed=Feed(batch=PATHS_BATCH), schedules={"dynamic_kl": CHEAP, "path_kl": constant(0.1)},
     )
     second = Stage(
         name="sequence", objective="sequence", trains=("heads", "sequence", "flows"), steps=sequence, learning_rate=1e-3, decay=COOLING,
         clip_norm=5000, feed=Feed(batch=batch if feed is None else feed.batch),
         schedules={
-            "static_kl": half_cosine(0.1, 1, 1 / 3), "dynamic_kl": half_cosine(0.1, 1),
+            "static_kl": half_cosine(0.1, 1, 1 / 3), "dynamic_kl": CHEAP,
             "path_kl": Schedule(points=((0, 0.1), (0.5, 0.4), (1, 1))),
         },
     )
@@ -178,12 +189,14 @@ def as_released(run: Run) -> Run:
     first = {**plain, "schedules": {**poses.schedules, "path_kl": LAMBDA_Z_RELEASED}}
     second = {
         **plain,
-        "schedules": {**sequence.schedules, "path_kl": LAMBDA_Z_SEQUENCE},
+        "schedules": {**sequence.schedules, "path_kl": LAMBDA_Z_SEQUENCE, "dynamic_kl": CHEAP},
         "trains": ("f_s", "sequence", "flows"), "steps": sequence.steps + paths.steps,
         "feed": Feed(batch=sequence.feed.batch * sequence.feed.clips_per_group),
     }
     stages = (poses.model_copy(update=first), sequence.model_copy(update=second))
-    ours = {"recolour": 0.0, "crossed": False, "decoder_input": "mixture"}
+    ours = {
+        "recolour": 0.0, "crossed": False, "decoder_input": "mixture", "dynamic_input": "means", "static_grid": 0.0, "dynamic_grid": 0.0,
+    }  # fmt: skip
     options = VDSMConfig.as_released(**{**run.model.options, **ours}).model_dump(mode="json")
     return run.model_copy(update={"stages": stages, "model": Part(name="vdsm", options=options)})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stillmotion.metrics.exhibits import Curves, Line, Mark
-from stillmotion.models.vdsm import VDSMConfig
+from stillmotion.models.vdsm_config import VDSMConfig
 from stillmotion.recipes.vdsm import as_released
 from stillmotion.training.schedules import Schedule, constant
 from stillmotion.training.settings import Run, Stage

@@ -14,14 +14,15 @@ from stillmotion.core.random import seed_of
 from stillmotion.data.base import ClipSet
 from stillmotion.metrics.exhibits import Cell, Page, Table
 from stillmotion.metrics.figure import Figure, Figures, mean
-from stillmotion.models.vdsm import VDSMConfig
+from stillmotion.models.vdsm_config import VDSMConfig
 from stillmotion.recipes.cells import number
 from stillmotion.recipes.judged_lab import CHARACTER, JudgedLab
 from stillmotion.recipes.lab import over_seeds
 from stillmotion.recipes.measures import MEASURES, Measure
 from stillmotion.recipes.override import override
 from stillmotion.recipes.reproduce import Plan, Reproduced
-from stillmotion.recipes.vdsm import LAMBDA_Z_RELEASED, LAMBDA_Z_SEQUENCE, Size, in_order, scrambled, sprites
+from stillmotion.recipes.vdsm import CHEAP, DEAR, LAMBDA_Z_RELEASED, LAMBDA_Z_SEQUENCE, Size, in_order, scrambled, sprites
+from stillmotion.training.schedules import Schedule, constant
 from stillmotion.training.settings import Part, Run
 
 Change: TypeAlias = Callable[[Run], Run]
@@ -64,6 +65,12 @@ def released_weights(run: Run) -> Run:
 def scrambled_colours(run: Run) -> Run:
     """Poses are read off frames in scrambled colours."""
     return options(recolour=1.0)(scrambled(run))
+
+
+def weighing_d(weight: Schedule) -> Change:
+    """This weight of the divergence of d where paths are learned; in stage two where it ends."""
+    first, last = ({"schedules": {"dynamic_kl": each.model_dump(mode="json")}} for each in (weight, constant(weight(1))))
+    return stages(paths=first, sequence=last)
 
 
 def at_once(run: Run) -> Run:
@@ -112,6 +119,7 @@ class Question:
         return next(((name, run) for name, run in tried if not alike(run, base)), tried[0])
 
 
+TAUGHT = {"taught": "heads", "not taught": "static_heads"}
 RECIPE = "as in the base run"
 QUESTIONS: dict[str, Question] = {
     "encoder": Question("encoder", {"linear": options(encoder_slope=1.0), "real": options(encoder_slope=0.2)}),
@@ -126,6 +134,13 @@ QUESTIONS: dict[str, Question] = {
         "deviation of the prior of d", {"1/kappa_d": options(dynamic_prior="released"), "1": options(dynamic_prior="unit")}
     ),
     "frozen": Question("heads in stage two", {"frozen": stages(sequence={"trains": ["f_s", "sequence", "flows"]}), RECIPE: unchanged}),
+    "pose_head": Question(
+        "pose head in stage two", {f"{word} on": stages(sequence={"trains": [part, "sequence", "flows"]}) for word, part in TAUGHT.items()}
+    ),
+    "dynamic_kl": Question("divergence of d is weighted", {"up to 1": weighing_d(CHEAP), "up to 4": weighing_d(DEAR)}),
+    "grids": Question(
+        "means of s and d", {f"{grid} apart": options(static_grid=grid[0], dynamic_grid=grid[1]) for grid in ((0.0, 0.0), (0.1, 0.25))}
+    ),
     "lambda_z": Question("lambda_z", {"released splines": released_weights, RECIPE: unchanged}),
     "single_decoder": Question("decoders", {"one": options(single_decoder=True), "many": options(single_decoder=False)}),
     "iaf": Question("q(z)", {"with flows": options(posterior="iaf"), "Gaussian": options(posterior="gaussian")}),

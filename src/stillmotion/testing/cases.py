@@ -17,7 +17,8 @@ from stillmotion.models.dvbf import DVBF, DVBFConfig
 from stillmotion.models.kvae import KVAE, KVAEConfig
 from stillmotion.models.srnn import SRNN, SRNNConfig
 from stillmotion.models.vae_rnn import VAERNN, VAERNNConfig
-from stillmotion.models.vdsm import VDSM, VDSMConfig
+from stillmotion.models.vdsm import VDSM
+from stillmotion.models.vdsm_config import VDSMConfig
 
 
 @dataclass(frozen=True)
