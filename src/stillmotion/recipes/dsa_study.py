@@ -37,18 +37,20 @@ from stillmotion.training.settings import Run
 
 @dataclass(frozen=True)
 class Variant:
-    """A model that is compared with others of its length. beta: on both divergences. model: options that differ from the recipe's."""
+    """A model that is compared with others of its length. beta: on both divergences. cycle: whether codes are read again, as in the recipe.
+    model: options that differ from the recipe's.
+    """
 
     label: str
     beta: float = 1.0
+    cycle: bool = True
     model: Mapping[str, Any] = field(default_factory=dict)
 
 
 AS_REPORT: dict[str, Any] = {"likelihood": "gaussian", "pixel_scale": 1.0}
 """Pixels of the report: what beta means depends on how much a squared error weighs."""
-BETAS = {
-    "beta1": Variant("beta 1", 1, AS_REPORT), "beta6": Variant("beta 6", 6, AS_REPORT), "beta150": Variant("beta 150", 150, AS_REPORT),
-}  # fmt: skip
+BETAS = {f"beta{beta}": Variant(f"beta {beta}", beta, False, AS_REPORT) for beta in (1, 6, 150)}
+"""No code is read again: beside such pixels that would weigh 25 times as much as in the recipe, whatever beta is."""
 SHAPES = {
     "factorised": Variant("factorised, f of 32", model={"static": 32}),
     "full": Variant("full posterior, f of 32", model={"static": 32, "posterior": "full"}),
@@ -88,7 +90,7 @@ def _variants(lab: Lab) -> dict[str, Variant]:
 
 def _train(lab: Lab, key: str, variant: Variant) -> Path:
     """The run of a variant; that of the same settings, where there is one already."""
-    run = sprites(lab.size, beta=variant.beta, share=SHARE[lab.size], seed=SEED, **variant.model)
+    run = sprites(lab.size, beta=variant.beta, share=SHARE[lab.size], cycle=variant.cycle, seed=SEED, **variant.model)
     same = [folder for folder in lab.trained.values() if _alike(read_run(folder), run)]
     return same[0] if same else lab.train(key, run)
 
