@@ -64,10 +64,12 @@ REPORT: dict[str, Any] = {"backbone": "report", "rnn": 512, "prior_cells": 1}
 """The networks of the report; of its f it tries 256 and 32 numbers."""
 BLIND: dict[str, Any] = {"pixel_scale": 0.2, "recolour": 1.5}
 """Pixels sharper than the published deviation of 1, so that codes are worth their nats; and paths that cannot see colours."""
+APART: dict[str, Any] = {"alone": 0.0625, "scrambled": True, "cycle": CYCLE}
+"""Who and how told apart: where frames are recoloured."""
 
 SPRITES: dict[Size, Lessons] = {
-    "quick": Lessons({**SMALL, **BLIND}, steps=60, batch=16, alone=0.0625, scrambled=True, cycle=CYCLE),
-    "laptop": Lessons({**SMALL, **BLIND}, steps=12_000, batch=16, alone=0.0625, scrambled=True, cycle=CYCLE),
+    "quick": Lessons({**SMALL, **BLIND}, steps=60, batch=16, **APART),
+    "laptop": Lessons({**SMALL, **BLIND}, steps=12_000, batch=16, **APART),
     "paper": PUBLISHED,
 }
 PENDULA: dict[Size, Lessons] = {
@@ -75,9 +77,10 @@ PENDULA: dict[Size, Lessons] = {
     "laptop": Lessons({**SMALL, "likelihood": "bernoulli"}, steps=3000, batch=16),
     "paper": replace(PUBLISHED, model={**PAPER, "likelihood": "bernoulli"}),
 }
+REAL: dict[str, Any] = {**SMALL, "path": 32, "pixel_scale": 0.1, "recolour": 1.5}
 VIDEOS: dict[Size, Lessons] = {
-    "quick": Lessons({**SMALL, "path": 32, "pixel_scale": 0.1}, steps=60, batch=10),
-    "laptop": Lessons({**SMALL, "path": 32, "pixel_scale": 0.1}, steps=6000, batch=10),
+    "quick": Lessons(REAL, steps=60, batch=10, **APART),
+    "laptop": Lessons(REAL, steps=6000, batch=10, **APART),
     "paper": replace(PUBLISHED, model={**PAPER, "pixel_scale": 0.1}),
 }
 LESSONS = {"sprites": SPRITES, "pendula": PENDULA, "digits": PENDULA, "mug": VIDEOS, "videos": VIDEOS}
