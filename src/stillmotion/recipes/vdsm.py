@@ -23,6 +23,10 @@ COOLING = Schedule(kind="half_cosine", points=((0.5, 1.0), (1, 0.1)))
 SCRAMBLED = Schedule(points=((0.05, 0), (0.2, 1)))
 """Share of the groups whose poses are read off scrambled colours: all of them soon, but a pose has to be seen first."""
 
+PRESSED = Schedule(points=((0, 2), (0.3, 3), (0.7, 3), (1, 2)))
+"""lambda_z where poses have no reason to tell who is seen, and so need not be dear from the start; later what they tell of outlines is
+pressed out.
+"""
 CHEAP = half_cosine(0.1, 1)
 DEAR = Schedule(points=((0, 0.1), (1, 4)))
 """Weights of the divergence of d: the published one, and one under which it tells the movement and little else."""
@@ -30,6 +34,7 @@ DEAR = Schedule(points=((0, 0.1), (1, 4)))
 SMALL: dict[str, Any] = {
     "encoder_channels": (16, 16, 32, 32, 128), "decoder_channels": (64, 48, 32, 16), "rnn_layers": 1, "rnn_size": 128, "rnn_dropout": 0.0,
 }
+LIGHT: dict[str, Any] = {"encoder_channels": (16, 16, 32, 64, 256), "decoder_channels": (128, 64, 32, 32), "rnn_layers": 1}
 MIDDLE: dict[str, Any] = {"decoder_channels": (256, 128, 64, 32), "rnn_layers": 2, "rnn_size": 256}
 
 
@@ -49,11 +54,13 @@ def pendula(size: Size = "laptop", *, data: dict[str, Any] | None = None, seed: 
 
 def digits(size: Size = "laptop", *, data: dict[str, Any] | None = None, seed: int = 0) -> Run:
     """Moving digits: the digit stays, its trajectory moves."""
-    model: dict[str, Any] = {"static": 12, **(MIDDLE if size != "paper" else {})}
-    steps = {"quick": (60, 60, 30), "laptop": (4000, 3000, 1000), "paper": (15_000, 5000, 10_000)}[size]
-    stages = _stages(*steps, rate=1e-3, batch=20, frames=8 if size != "paper" else None)
-    # stage two decodes every frame of its clips, where stage one decodes half of them
-    stages = _published(stages, batch=30) if size == "paper" else _in_stage_two(stages, batch=10)
+    model: dict[str, Any] = {"static": 12, **({**LIGHT, "decoder_input": "units"} if size != "paper" else {})}
+    steps = {"quick": (60, 60, 30), "laptop": (5000, 3000, 1000), "paper": (15_000, 5000, 10_000)}[size]
+    if size == "paper":
+        stages = _published(_stages(*steps, rate=1e-3, batch=20), batch=30)
+    else:
+        # stage two decodes every frame of its clips, where stage one decodes half of them
+        stages = _in_stage_two(_stages(*steps, rate=1.5e-3, batch=20, frames=8, lambda_z=PRESSED), batch=10)
     return _run("vdsm/digits", "digits", data or {}, model, stages, seed)
 
 
@@ -69,9 +76,7 @@ def sprites(size: Size = "laptop", *, data: dict[str, Any] | None = None, seed: 
     if size == "paper":
         stages = _published(_stages(*steps, rate=8e-4, feed=Feed(batch=20, **pairs)), batch=20)
         return _run("vdsm/sprites", "sprites", data or {}, {"static": 40}, stages, seed)
-    # poses cannot tell colours, and so need not be dear from the start; later what they tell of outlines is pressed out
-    lambda_z = Schedule(points=((0, 2), (0.3, 3), (0.7, 3), (1, 2)))
-    poses, paths, sequence = _stages(*steps, rate=1.5e-3, feed=Feed(batch=10, frames=8, **pairs), lambda_z=lambda_z)
+    poses, paths, sequence = _stages(*steps, rate=1.5e-3, feed=Feed(batch=10, frames=8, **pairs), lambda_z=PRESSED)
     # a dear d keeps to what repeats from clip to clip; the pose head stays with what stage one made of it, as no frame of stage two is
     # decoded from what it says
     told = {"schedules": {**paths.schedules, "dynamic_kl": DEAR}}
@@ -81,8 +86,8 @@ def sprites(size: Size = "laptop", *, data: dict[str, Any] | None = None, seed: 
     }  # fmt: skip
     stages = (poses, paths.model_copy(update=told), sequence.model_copy(update=last))
     model = {
-        "static": 40, "encoder_channels": (16, 16, 32, 64, 256), "decoder_channels": (128, 64, 32, 32), "rnn_layers": 1,
-        "decoder_input": "units", "crossed": True, "recolour": 1.0, "dynamic_input": "samples", "static_grid": 0.1, "dynamic_grid": 0.25,
+        "static": 40, **LIGHT, "decoder_input": "units", "crossed": True, "recolour": 1.0, "dynamic_input": "samples",
+        "static_grid": 0.1, "dynamic_grid": 0.25,
     }  # fmt: skip
     return scrambled(_run("vdsm/sprites", "sprites", data or {}, model, stages, seed))
 
@@ -94,10 +99,13 @@ def videos(size: Size = "laptop", *, data: dict[str, Any], seed: int = 0, group_
     """
     colours = {"channels": 1 if data.get("grey") else 3, "size": data.get("size", 64)}
     model = {"static": 16, "pose": 20, "dynamic": 32, "likelihood": "gaussian", "recolour": 1.0, **MIDDLE, **colours}
+    if size != "paper":
+        model["decoder_input"] = "units"
     steps = {"quick": (60, 60, 30), "laptop": (5000, 2000, 1000), "paper": (15_000, 5000, 10_000)}[size]
     feed = Feed(batch=10, frames=8, group_by=group_by or "clip", clips_per_group=2)
     stages = _stages(*steps, rate=1e-3, feed=feed, lambda_z=Schedule(points=((0, 30), (0.1, 19), (0.2, 11), (0.3, 6), (0.5, 2))))
-    return _run("vdsm/videos", "videos", data, _fit_channels(model), stages, seed)
+    run = _run("vdsm/videos", "videos", data, _fit_channels(model), stages, seed)
+    return run if size == "paper" else scrambled(run)
 
 
 def mug(size: Size = "laptop", *, data: dict[str, Any] | None = None, seed: int = 0) -> Run:
