@@ -19,6 +19,7 @@ from stillmotion.metrics.results import by_protocol, read_results
 from stillmotion.recipes import reproduce as module
 from stillmotion.recipes.reproduce import REPRODUCTIONS, Plan, Reproduced, about, measured_once, reproduce, train_once
 from stillmotion.training.loop import Interrupted
+from stillmotion.training.machine import peak_memory
 from stillmotion.training.runs import read_run
 from stillmotion.training.settings import Part, Run
 
@@ -128,6 +129,7 @@ def test_the_minutes_of_all_sessions_are_added_up(tmp_path: Path, monkeypatch: p
     results = read_results(tmp_path)
     assert results["minutes"] == 8.75
     assert [session["minutes"] for session in results["sessions"]] == [3.0, 4.5, 1.25]
+    assert [session["peak_memory_gb"] for session in results["sessions"]] == [pytest.approx(peak_memory(), abs=0.5)] * 3
 
 
 def test_a_killed_session_counts_until_the_last_file_that_it_wrote(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import io
+import subprocess
 import sys
 from typing import Any
 
@@ -88,3 +89,24 @@ def test_keeping_freed_memory_changes_no_number() -> None:
     before = torch.arange(1000.0).cumsum(0)
     machine.keep_freed_memory()
     assert torch.equal(torch.arange(1000.0).cumsum(0), before)
+
+
+PEAK = """
+import torch
+from stillmotion.training.machine import peak_memory
+before = peak_memory()
+torch.ones(100_000_000)
+after = peak_memory()
+assert after is None or 0.3 < after - before < 0.6, (before, after)
+print("none" if after is None else "told")
+"""
+
+
+def test_the_peak_of_memory_counts_what_was_given_back_too() -> None:
+    done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "none\n" if sys.platform == "win32" else "told\n"), done.stderr
+
+
+def test_where_the_system_does_not_tell_the_peak_of_memory_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert machine.peak_memory() is None

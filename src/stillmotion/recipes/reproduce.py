@@ -25,6 +25,7 @@ from stillmotion.recipes.execute import resume, start
 from stillmotion.recipes.judge import settled
 from stillmotion.recipes.results import commit, entry, machine, write
 from stillmotion.training.checkpoints import write_text
+from stillmotion.training.machine import peak_memory
 from stillmotion.training.runs import RUN_FILE, read_run
 from stillmotion.training.settings import Part, Run
 
@@ -235,6 +236,8 @@ def _session(name: str, folder: Path, plan: Plan) -> Iterator[None]:
         yield
     finally:
         this["minutes"] = round((time.monotonic() - clock) / 60, 2)
+        peak = peak_memory()
+        this["peak_memory_gb"] = None if peak is None else round(peak, 2)
         _write_record(folder, record)
 
 

@@ -76,6 +76,16 @@ def _cpu_flags() -> set[str]:
     return set()
 
 
+def peak_memory() -> float | None:
+    """The most memory that this process has held so far, in gigabytes (1e9 bytes); None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
 def keep_freed_memory() -> None:
     """Asks the C library to keep large freed blocks: a step frees and takes the same hundreds of megabytes again, and fresh pages
     from the system cost more than some layers. Does nothing where there is no glibc."""
