@@ -55,15 +55,6 @@ def test_the_paper_size_is_the_published_one() -> None:
     assert [weight(0.0) for weight in stage.schedules.values()] == [1.0, 1.0]
 
 
-def test_a_run_can_do_without_codes_that_are_read_again() -> None:
-    whole, plain = sprites(), sprites(cycle=False)
-    assert "cycle" in whole.stages[-1].schedules
-    assert not any("cycle" in stage.schedules for stage in plain.stages)
-    weights = {name: weight for name, weight in whole.stages[-1].schedules.items() if name != "cycle"}
-    assert plain.stages[-1].schedules == weights
-    assert plain.model == whole.model
-
-
 def test_the_networks_of_the_report_can_be_asked_for() -> None:
     config = on_meta(sprites("laptop", **{**REPORT, "static": 32, "width": 1.0})).config
     assert (config.backbone, config.rnn, config.prior_cells, config.static) == ("report", 512, 1, 32)

@@ -96,15 +96,10 @@ def of(data: Part, size: Size, *, seed: int = 0, group_by: str | None = None) ->
     return taught(data, LESSONS[data.name][size], seed=seed)
 
 
-def sprites(
-    size: Size = "laptop", *, beta: float = 1.0, share: float = 1.0, cycle: bool = True, seed: int = 0, **model: Any
-) -> Run:  # fmt: skip
-    """The run on standard Sprites. beta: on both divergences. share: of the steps. cycle: whether codes are read again, where the recipe
-    does so. model: options that are changed.
-    """
+def sprites(size: Size = "laptop", *, beta: float = 1.0, share: float = 1.0, seed: int = 0, **model: Any) -> Run:
+    """The run on standard Sprites. beta: on both divergences. share: of the steps. model: options that are changed."""
     lessons = SPRITES[size]
-    steps, again = max(1, round(share * lessons.steps)), lessons.cycle if cycle else None
-    changed = replace(lessons, model={**lessons.model, **model}, steps=steps, cycle=again)
+    changed = replace(lessons, model={**lessons.model, **model}, steps=max(1, round(share * lessons.steps)))
     return taught(Part(name="sprites"), changed, beta=beta, seed=seed)
 
 
