@@ -130,7 +130,7 @@ def test_the_direction_is_counted_both_ways(found: Reproduced) -> None:
 
 @pytest.mark.data
 def test_every_run_is_told_of_and_measured_on_test_clips(found: Reproduced, folder: Path) -> None:
-    assert [row[0] for row in table(found, "runs").rows] == ["main_0", *dsa_study.BETAS, *SHAPES]
+    assert [row[0] for row in table(found, "runs").rows] == ["main_0", *dsa_study.BETAS, "full", "static256"]  # factorised is beta 1
     assert found.figures["disagreement_body"].clips == found.figures["kl_static"].clips == 2 * 9
     assert found.judge is not None
     assert Path(found.judge["folder"]) == folder / "judge"

@@ -76,7 +76,7 @@ def test_the_model_in_the_folder_is_the_one_that_was_trained(done: Path) -> None
     model, facts = files.load(done)
     assert isinstance(model, VDSM)
     final = {name.removeprefix("model/"): value for name, value in kept(done).items() if name.startswith("model/")}
-    memory = {"identities", "movements"}
+    memory = {"identities", "movements", "horizon"}
     trained = {name: value for name, value in model.state_dict().items() if name not in memory}
     assert same(trained, {name: value for name, value in final.items() if name not in memory})
     assert all(model.state_dict()[name].any() for name in memory), "training clips are remembered after the last step"

@@ -408,7 +408,7 @@ def test_bfloat16_is_opened_around_the_model_where_the_run_says_so(tmp_path: Pat
         disturb(one.model, 2, ctrl_c)
         with pytest.raises(Interrupted):
             one.fit()
-        assert all(value.dtype == torch.float32 for name, value in kept(tmp_path / precision).items())
+        assert {value.dtype for value in kept(tmp_path / precision).values() if value.is_floating_point()} == {torch.float32}
     assert seen == {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
