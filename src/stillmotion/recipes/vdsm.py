@@ -99,13 +99,10 @@ def videos(size: Size = "laptop", *, data: dict[str, Any], seed: int = 0, group_
     """
     colours = {"channels": 1 if data.get("grey") else 3, "size": data.get("size", 64)}
     model = {"static": 16, "pose": 20, "dynamic": 32, "likelihood": "gaussian", "recolour": 1.0, **MIDDLE, **colours}
-    if size != "paper":
-        model["decoder_input"] = "units"
     steps = {"quick": (60, 60, 30), "laptop": (5000, 2000, 1000), "paper": (15_000, 5000, 10_000)}[size]
     feed = Feed(batch=10, frames=8, group_by=group_by or "clip", clips_per_group=2)
     stages = _stages(*steps, rate=1e-3, feed=feed, lambda_z=Schedule(points=((0, 30), (0.1, 19), (0.2, 11), (0.3, 6), (0.5, 2))))
-    run = _run("vdsm/videos", "videos", data, _fit_channels(model), stages, seed)
-    return run if size == "paper" else scrambled(run)
+    return _run("vdsm/videos", "videos", data, _fit_channels(model), stages, seed)
 
 
 def mug(size: Size = "laptop", *, data: dict[str, Any] | None = None, seed: int = 0) -> Run:
