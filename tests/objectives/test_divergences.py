@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.distributions import Independent, Normal, kl_divergence
 
 from stillmotion.core.codes import Gaussian
-from stillmotion.objectives.divergences import kl, kl_to_prior, log_density
+from stillmotion.objectives.divergences import kl, kl_to_mixture, kl_to_prior, log_density
 
 
 def gaussian(seed: int, *shape: int) -> Gaussian:
@@ -49,6 +49,34 @@ def test_kl_to_a_centred_prior(scale: float) -> None:
     q = gaussian(0, 5, 4)
     prior = Gaussian(torch.zeros(5, 4, dtype=torch.float64), torch.full((5, 4), scale, dtype=torch.float64))
     torch.testing.assert_close(kl_to_prior(q, scale), kl_divergence(torchs(q), torchs(prior)))
+
+
+def mixture(seed: int, count: int) -> tuple[torch.Tensor, Gaussian]:
+    return torch.randn(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).softmax(0), gaussian(seed, count, 4)
+
+
+@given(st.integers(0, 10**6))
+def test_a_mixture_of_one_gaussian_many_times_over_is_that_gaussian(seed: int) -> None:
+    q, (weights, p) = gaussian(seed, 3, 4), mixture(seed + 1, 5)
+    same = Gaussian(p.mean[:1].expand(5, 4), p.scale[:1].expand(5, 4))
+    torch.testing.assert_close(kl_to_mixture(q, weights, same), kl(q, Gaussian(p.mean[:1], p.scale[:1])))
+
+
+def test_of_gaussians_far_apart_the_mixture_costs_the_choice_and_no_more() -> None:
+    weights = torch.tensor([0.125, 0.875], dtype=torch.float64)
+    p = Gaussian(torch.tensor([[-40.0], [40.0]], dtype=torch.float64), torch.full((2, 1), 0.5, dtype=torch.float64))
+    q = Gaussian(torch.tensor([[-40.3], [40.0]], dtype=torch.float64), torch.tensor([[0.4], [0.5]], dtype=torch.float64))
+    torch.testing.assert_close(kl_to_mixture(q, weights, p), kl(q, p) - weights.log())
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_divergence_from_a_mixture_is_never_told_too_small(seed: int) -> None:
+    q, (weights, p) = gaussian(seed, 1, 4), mixture(seed + 1, 3)
+    wide = Gaussian(q.mean.expand(100000, 4), q.scale.expand(100000, 4))
+    x = wide.sample(torch.Generator().manual_seed(0))
+    density = torch.logsumexp(weights.log() + log_density(x[:, None], p), 1)
+    ratio = log_density(x, q) - density
+    assert float(kl_to_mixture(q, weights, p)) > float(ratio.mean()) - 4 * float(ratio.std() / len(x) ** 0.5)
 
 
 def test_log_density_is_that_of_torch() -> None:

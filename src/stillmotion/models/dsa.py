@@ -21,25 +21,30 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stillmotion.core.abilities import Generates, Imputes, Model, Objective, Predicts, Remembers, Swaps
+from stillmotion.core.abilities import Generates, Imputes, Model, Objective, Predicts, Reading, Remembers, Swaps
 from stillmotion.core.clips import Clips
 from stillmotion.core.codes import Codes, Gaussian
 from stillmotion.core.errors import UserError
 from stillmotion.core.masks import total, until_last
 from stillmotion.core.precision import full_precision
-from stillmotion.core.random import normal
+from stillmotion.core.random import noise_of, normal, uniform
 from stillmotion.core.terms import Terms
 from stillmotion.nn.backbones import Backbone, BackboneDecoder, BackboneEncoder
 from stillmotion.nn.gated import positive
 from stillmotion.nn.recolour import disguise
 from stillmotion.nn.recurrent import read_along, read_both_ways
-from stillmotion.objectives.divergences import kl, kl_to_prior
+from stillmotion.objectives.divergences import kl, kl_to_mixture, kl_to_prior
 from stillmotion.objectives.pixels import Likelihood, Pixels
 
 MEMORY = 256
 """Training clips whose posteriors are kept."""
 MEMORY_STEPS = 16
 """Frames of each that are kept; a longer movement is rolled on by the dynamics."""
+
+STRETCH = 5.0
+"""The means of the mixture p(z_1) are that much larger than their parameters, and so learn that much faster: they have a way to go to
+where states are.
+"""
 
 CYCLE_NOISE = 0.05
 """Standard deviation of the noise on frames that are read again."""
@@ -68,6 +73,8 @@ class DSAConfig(BaseModel):
     """Units of every LSTM and RNN in each direction, and of the hidden layer of q(z_t | x_t). Report and paper: 512."""
     prior_cells: Literal[1, 2] = 2
     """LSTM cells of the dynamics, one on the other. Report and paper: 1."""
+    starts: Count = 1
+    """Gaussians that p(z_1) is a mixture of. 1 is the paper: one Gaussian for the first frames of all movements, and what lies between."""
     posterior: Literal["factorised", "full"] = "factorised"
     likelihood: Likelihood = "gaussian"
     pixel_scale: Positive = 1.0
@@ -78,11 +85,11 @@ class DSAConfig(BaseModel):
 
 
 class Path(NamedTuple):
-    """A path z (B, T, Z), what it was drawn from, and what the dynamics say of each state given those before it."""
+    """A path z (B, T, Z), what it was drawn from, and the divergence (B, T) from what the dynamics say given the states before."""
 
     z: Tensor
     posterior: Gaussian
-    prior: Gaussian
+    divergence: Tensor
 
 
 class DSA(Model, Swaps, Generates, Remembers, Predicts, Imputes):
@@ -114,6 +121,10 @@ class DSA(Model, Swaps, Generates, Remembers, Predicts, Imputes):
             nn.init.constant_(head.bias[head.out_features // 2 :], FIRST_SCALE)
         self.prior_rnn = nn.LSTM(path, rnn, config.prior_cells, batch_first=True)
         self.prior_head = nn.Linear(rnn, 2 * path)
+        if config.starts > 1:
+            self.start_weights = nn.Parameter(torch.zeros(config.starts))
+            self.start_means = nn.Parameter(normal((config.starts, path), noise_of("starts"), torch.zeros(0)) / STRETCH)
+            self.start_scales = nn.Parameter(torch.zeros(config.starts, path))
         self.decoder = BackboneDecoder(path + static, self.frame_shape, config.backbone, config.width)
         self.pixels = Pixels(config.likelihood, config.pixel_scale, config.learned_scale)
         self.register_buffer("identities", torch.zeros(2, MEMORY, static))  # mean and scale of q(f) of remembered clips
@@ -123,7 +134,14 @@ class DSA(Model, Swaps, Generates, Remembers, Predicts, Imputes):
     # training
 
     def objectives(self) -> Mapping[str, Objective]:
-        return {"loss": self.loss, "path": self.path_loss}
+        return {"loss": self.loss, "path": self.path_loss, "dynamics": self.dynamics_loss}
+
+    def readings(self) -> Mapping[str, Reading]:
+        return {"dynamics": self._states} if self.config.posterior == "factorised" else {}
+
+    def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
+        dynamics = [parameter for name, parameter in self.named_parameters() if name.startswith(("prior_", "start_"))]
+        return {"all": list(self.parameters()), "dynamics": dynamics}
 
     def loss(self, clips: Clips, weights: Mapping[str, float], generator: torch.Generator | None) -> Terms:
         """Minus the bound, in nats per clip, with beta on either divergence. A frame that the mask lacks has no part in it.
@@ -176,6 +194,25 @@ class DSA(Model, Swaps, Generates, Remembers, Predicts, Imputes):
             path = self._follow(self._posterior(features, clips.mask, f), self._told(clips.mask), generator)
         return self._terms(clips, f, path, weights)
 
+    def dynamics_loss(self, clips: Clips, weights: Mapping[str, float], generator: torch.Generator | None) -> Terms:
+        """Ours, to end with: the divergence of the path alone, for the sake of its dynamics, which are then at home in what is fixed.
+
+        In place of the frames, clips may hold what q(z_t | x_t) says of each.
+        """
+        told = self._told(clips.mask)
+        states = self._states(clips) if clips.frames.ndim == 5 else clips.frames
+        with full_precision(states):
+            path = self._follow(Gaussian(*states.detach().chunk(2, -1)), told, generator)
+            path_kl = total(path.divergence, told).mean()
+        return Terms({"path_kl": path_kl}, {name: weights[name] for name in ("path_kl",) if name in weights})
+
+    def _states(self, clips: Clips) -> Tensor:
+        """Mean and scale of the posterior of each state, (B, T, 2 Z); the full one is told the mean of f."""
+        features = self._features(clips)
+        with full_precision(features):
+            q = self._posterior(features, clips.mask, self._static(features, clips.mask).mean)
+        return torch.cat([q.mean, q.scale], -1)
+
     def _pale(self, clips: Clips, weights: Mapping[str, float], generator: torch.Generator | None) -> Tensor | None:
         """The features of recoloured frames, in training and where that is asked for."""
         frames = disguise(clips.frames, self.config.recolour, weights, generator if self.training else None)
@@ -185,7 +222,7 @@ class DSA(Model, Swaps, Generates, Remembers, Predicts, Imputes):
         logits = self._logits(f, path.z)
         with full_precision(logits):
             reconstruction = total(self.pixels.nll(logits, clips.frames), clips.mask)
-            path_kl = total(kl(path.posterior, path.prior), self._told(clips.mask))
+            path_kl = total(path.divergence, self._told(clips.mask))
         values = {"reconstruction": reconstruction, **divergences, "path_kl": path_kl}
         means = {name: value.mean() for name, value in values.items()}
         return Terms(means, {name: weights[name] for name in values if name in weights and name in self.schedules})
@@ -229,18 +266,43 @@ class DSA(Model, Swaps, Generates, Remembers, Predicts, Imputes):
         """
         if bool(told.all()):
             z = q.sample(generator)
-            return Path(z, q, _gaussian(self.prior_head(self.prior_rnn(_before(z))[0])))
+            return Path(z, q, self._strayed(q, _gaussian(self.prior_head(self.prior_rnn(_before(z))[0]))))
         noise = torch.zeros_like(q.mean) if generator is None else normal(tuple(q.mean.shape), generator, q.mean)
-        z, state = torch.zeros_like(q.mean[:, 0]), None
+        p, state = self._first(q.mean[:, 0], generator)
         path, posteriors, priors = [], [], []
         for t, there in enumerate(told[..., None].unbind(1)):
-            p, state = self._step(z, state)
             own = Gaussian(torch.where(there, q.mean[:, t], p.mean), torch.where(there, q.scale[:, t], p.scale))
             z = own.mean + own.scale * noise[:, t]
             path.append(z)
             posteriors.append(own)
             priors.append(p)
-        return Path(torch.stack(path, 1), Gaussian.along(posteriors), Gaussian.along(priors))
+            p, state = self._step(z, state)
+        posterior = Gaussian.along(posteriors)
+        return Path(torch.stack(path, 1), posterior, self._strayed(posterior, Gaussian.along(priors)))
+
+    def _strayed(self, q: Gaussian, p: Gaussian) -> Tensor:
+        """The divergence (B, T) of a path from the dynamics; from a mixture of starts its upper bound."""
+        if self.config.starts == 1:
+            return kl(q, p)
+        first = kl_to_mixture(Gaussian(q.mean[:, 0], q.scale[:, 0]), *self._starts())
+        rest = kl(Gaussian(q.mean[:, 1:], q.scale[:, 1:]), Gaussian(p.mean[:, 1:], p.scale[:, 1:]))
+        return torch.cat([first[:, None], rest], 1)
+
+    def _starts(self) -> tuple[Tensor, Gaussian]:
+        """Weights (K,) and Gaussians (K, Z) of the mixture p(z_1)."""
+        return self.start_weights.softmax(0), Gaussian(STRETCH * self.start_means, positive(self.start_scales))
+
+    def _first(self, like: Tensor, generator: torch.Generator | None) -> tuple[Gaussian, State]:
+        """p(z_1) for as many clips as `like` (B, Z) has, and the state of the LSTM; of a mixture one Gaussian, drawn or the likeliest."""
+        p, state = self._step(torch.zeros_like(like), None)
+        if self.config.starts == 1:
+            return p, state
+        weights, starts = self._starts()
+        if generator is None:
+            pick = weights.argmax().expand(len(like))
+        else:
+            pick = torch.searchsorted(weights.cumsum(0), uniform((len(like),), generator, weights)).clamp(max=len(weights) - 1)
+        return Gaussian(starts.mean[pick], starts.scale[pick]), state
 
     def _step(self, z: Tensor, state: State | None) -> tuple[Gaussian, State]:
         """p(z_{t+1} | z_1 ... z_t) from z_t and the state of the LSTM."""
@@ -278,7 +340,9 @@ class DSA(Model, Swaps, Generates, Remembers, Predicts, Imputes):
         like = self.prior_head.bias
         f = normal((count, self.config.static), generator, like)
         with full_precision(like):
-            path = self._roll(torch.zeros(count, self.config.path).to(like), None, steps, generator)
+            p, state = self._first(torch.zeros(count, self.config.path).to(like), generator)
+            z = p.sample(generator)
+            path = torch.cat([z[:, None], self._roll(z, state, steps - 1, generator)], 1)
         return Codes(f, path=path, mask=torch.ones(path.shape[:2], dtype=torch.bool, device=path.device))
 
     def predict(self, codes: Codes, steps: int, generator: torch.Generator | None = None) -> Codes:
@@ -293,14 +357,14 @@ class DSA(Model, Swaps, Generates, Remembers, Predicts, Imputes):
         mask = torch.ones(len(path), steps, dtype=torch.bool, device=path.device)
         return replace(codes, path=path[:, :steps], mask=mask, path_posterior=None)
 
-    def _roll(self, z: Tensor, state: State | None, steps: int, generator: torch.Generator | None) -> Tensor:
+    def _roll(self, z: Tensor, state: State, steps: int, generator: torch.Generator | None) -> Tensor:
         """The `steps` states (B, steps, Z) after z."""
-        path = []
+        path = [z.new_zeros(len(z), 0, z.shape[1])]
         for _ in range(steps):
             p, state = self._step(z, state)
             z = p.sample(generator)
-            path.append(z)
-        return torch.stack(path, 1)
+            path.append(z[:, None])
+        return torch.cat(path, 1)
 
     def impute(self, clips: Clips, generator: torch.Generator | None = None, past_only: bool = False) -> Tensor:
         features = self._features(clips)

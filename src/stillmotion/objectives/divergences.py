@@ -22,6 +22,16 @@ def kl_to_prior(q: Gaussian, scale: float = 1.0) -> Tensor:
     return kl(q, Gaussian(torch.zeros_like(q.mean), torch.full_like(q.scale, scale)))
 
 
+def kl_to_mixture(q: Gaussian, weights: Tensor, p: Gaussian) -> Tensor:
+    """The least upper bound of KL(q || sum_k weights_k p_k) that is known in closed form: -log sum_k weights_k exp(-KL(q || p_k)).
+
+    q: (B, Z). weights: (K,), sum 1. p: (K, Z). It is exact where the p_k are one, and where all but one are far from q (Hershey and
+    Olsen, ICASSP 2007, equation 20), and never too small, so that a bound of the likelihood stays one.
+    """
+    apart = kl(Gaussian(q.mean[:, None], q.scale[:, None]), p)
+    return -torch.logsumexp(weights.log() - apart, 1)
+
+
 def log_density(x: Tensor, p: Gaussian) -> Tensor:
     """log p(x) summed over the last axis."""
     return (-0.5 * ((x - p.mean) / p.scale).square() - p.scale.log() - 0.5 * math.log(2 * math.pi)).sum(-1)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from stillmotion.core.errors import UserError
-from stillmotion.recipes.vdsm import COOLING
+from stillmotion.recipes.vdsm import COOLING, PATHS_BATCH
 from stillmotion.training.schedules import Schedule, constant
 from stillmotion.training.settings import Feed, Part, Run, Stage
 
@@ -40,7 +40,7 @@ class Lessons:
     """What is learned and how. model: options. rate: of Adam. static_kl, path_kl: weights of the divergences, before beta.
 
     alone: the share of the steps in which the path learns without f. scrambled: colours, where frames are recoloured.
-    cycle: weight of codes that are read again.
+    cycle: weight of codes that are read again. dynamics: steps, after all others, in which the dynamics learn without the rest.
     """
 
     model: dict[str, Any]
@@ -52,11 +52,12 @@ class Lessons:
     alone: float = ALONE
     scrambled: bool = False
     cycle: Schedule | None = None
+    dynamics: int = 0
     decay: Schedule | None = COOLING
     clip_norm: float | None = 5000
 
 
-SMALL: dict[str, Any] = {"backbone": "light", "width": 0.25, "rnn": 128, "prior_cells": 1, "static": 32, "path": 16}
+SMALL: dict[str, Any] = {"backbone": "light", "width": 0.25, "rnn": 128, "prior_cells": 1, "static": 32, "path": 16, "starts": 64}
 PAPER: dict[str, Any] = {"backbone": "paper", "rnn": 512, "prior_cells": 1}
 PUBLISHED = Lessons(PAPER, steps=72_000, batch=25, rate=2e-4, static_kl=PLAIN, path_kl=PLAIN, alone=0, decay=None, clip_norm=None)
 """200 epochs of 9,000 clips. The code with it has a further 300."""
@@ -66,21 +67,23 @@ BLIND: dict[str, Any] = {"pixel_scale": 0.2, "recolour": 1.5}
 """Pixels sharper than the published deviation of 1, so that codes are worth their nats; and paths that cannot see colours."""
 APART: dict[str, Any] = {"alone": 0.0625, "scrambled": True, "cycle": CYCLE}
 """Who and how told apart: where frames are recoloured."""
+DYNAMICS = 2000
+"""Steps of the dynamics alone in the laptop sizes, each a hundredth of a second: by then the states of all clips are known."""
 
 SPRITES: dict[Size, Lessons] = {
-    "quick": Lessons({**SMALL, **BLIND}, steps=60, batch=16, **APART),
-    "laptop": Lessons({**SMALL, **BLIND}, steps=12_000, batch=16, **APART),
+    "quick": Lessons({**SMALL, **BLIND}, steps=60, batch=16, dynamics=60, **APART),
+    "laptop": Lessons({**SMALL, **BLIND}, steps=12_000, batch=16, dynamics=DYNAMICS, **APART),
     "paper": PUBLISHED,
 }
 PENDULA: dict[Size, Lessons] = {
-    "quick": Lessons({**SMALL, "likelihood": "bernoulli"}, steps=60, batch=16),
-    "laptop": Lessons({**SMALL, "likelihood": "bernoulli"}, steps=3000, batch=16),
+    "quick": Lessons({**SMALL, "likelihood": "bernoulli"}, steps=60, batch=16, dynamics=60),
+    "laptop": Lessons({**SMALL, "likelihood": "bernoulli"}, steps=3000, batch=16, dynamics=DYNAMICS),
     "paper": replace(PUBLISHED, model={**PAPER, "likelihood": "bernoulli"}),
 }
 REAL: dict[str, Any] = {**SMALL, "path": 32, "pixel_scale": 0.1, "recolour": 1.5}
 VIDEOS: dict[Size, Lessons] = {
-    "quick": Lessons(REAL, steps=60, batch=10, **APART),
-    "laptop": Lessons(REAL, steps=6000, batch=10, **APART),
+    "quick": Lessons(REAL, steps=60, batch=10, dynamics=60, **APART),
+    "laptop": Lessons(REAL, steps=6000, batch=10, dynamics=DYNAMICS, **APART),
     "paper": replace(PUBLISHED, model={**PAPER, "pixel_scale": 0.1}),
 }
 LESSONS = {"sprites": SPRITES, "pendula": PENDULA, "digits": PENDULA, "mug": VIDEOS, "videos": VIDEOS}
@@ -116,6 +119,13 @@ def taught(data: Part, lessons: Lessons, *, beta: float = 1.0, seed: int = 0) ->
         rest["cycle"] = lessons.cycle
     stages = [Stage(name="path", objective="path", steps=max(1, alone), schedules=first, **common)] if alone else []
     stages.append(Stage(name=STAGE, steps=max(1, lessons.steps - alone), schedules=rest, decay=lessons.decay, **common))
+    if lessons.dynamics:
+        stages.append(
+            Stage(
+                name="dynamics", objective="dynamics", trains=("dynamics",), steps=lessons.dynamics, learning_rate=2e-3, decay=COOLING,
+                clip_norm=1000, feed=Feed(batch=4 * PATHS_BATCH),
+            )  # fmt: skip
+        )
     model = Part(name="dsa", options={**lessons.model, **frames})
     return Run(recipe=f"dsa/{data.name}", data=data, model=model, stages=tuple(stages), seed=seed)
 
