@@ -37,7 +37,8 @@ def test_every_recipe_in_every_size_is_a_run_whose_model_can_be_built(name: str,
         assert set(stage.trains) <= model.parameter_groups().keys()
         assert stage.objective in model.objectives()
         assert (stage.feed.group_by, stage.feed.frames) == (None, None)  # dynamics need whole clips, in order
-    last = {name: weight(1.0) for name, weight in run.stages[-1].schedules.items()}
+    assert (run.stages[-1].name == "dynamics") == (model.config.starts > 1)
+    last = {name: weight(1.0) for stage in run.stages if stage.name == "all" for name, weight in stage.schedules.items()}
     blind = {"scrambled": 1.0, "cycle": 1.0} if model.config.recolour else {}
     assert last == {"static_kl": 1.0, "path_kl": 1.0, **blind}  # it ends with the bound itself
     written = run.model_dump(mode="json")
@@ -61,8 +62,9 @@ def test_the_networks_of_the_report_can_be_asked_for() -> None:
 
 
 def test_beta_multiplies_both_divergences_and_a_share_shortens_the_run() -> None:
-    plain, weighted = sprites("laptop").stages, sprites("laptop", beta=6, share=0.2).stages
+    (*plain, alone), (*weighted, other_alone) = sprites("laptop").stages, sprites("laptop", beta=6, share=0.2).stages
     assert [stage.name for stage in plain] == ["path", "all"]
+    assert alone == other_alone
     assert sum(stage.steps for stage in plain) == 5 * sum(stage.steps for stage in weighted)
     for one, other in zip(plain, weighted, strict=True):
         assert other.steps * 5 == one.steps
@@ -72,7 +74,7 @@ def test_beta_multiplies_both_divergences_and_a_share_shortens_the_run() -> None
                 factor = 6 if name in ("static_kl", "path_kl") else 1
                 assert other.schedules[name](at) == pytest.approx(factor * one.schedules[name](at))
     assert plain[1].schedules["static_kl"](0.0) > 1 > plain[1].schedules["path_kl"](0.0) == plain[0].schedules["path_kl"](0.5)
-    assert [stage.steps for stage in sprites("quick", share=1e-9).stages] == [1]
+    assert [stage.steps for stage in sprites("quick", share=1e-9).stages] == [1, 60]
 
 
 def test_frames_of_the_data_are_those_of_the_model(tmp_path: Path) -> None:

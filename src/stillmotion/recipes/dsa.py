@@ -120,12 +120,8 @@ def taught(data: Part, lessons: Lessons, *, beta: float = 1.0, seed: int = 0) ->
     stages = [Stage(name="path", objective="path", steps=max(1, alone), schedules=first, **common)] if alone else []
     stages.append(Stage(name=STAGE, steps=max(1, lessons.steps - alone), schedules=rest, decay=lessons.decay, **common))
     if lessons.dynamics:
-        stages.append(
-            Stage(
-                name="dynamics", objective="dynamics", trains=("dynamics",), steps=lessons.dynamics, learning_rate=2e-3, decay=COOLING,
-                clip_norm=1000, feed=Feed(batch=4 * PATHS_BATCH),
-            )  # fmt: skip
-        )
+        last: dict[str, Any] = {"learning_rate": 2e-3, "decay": COOLING, "clip_norm": 1000, "feed": Feed(batch=4 * PATHS_BATCH)}
+        stages.append(Stage(name="dynamics", objective="dynamics", trains=("dynamics",), steps=lessons.dynamics, **last))
     model = Part(name="dsa", options={**lessons.model, **frames})
     return Run(recipe=f"dsa/{data.name}", data=data, model=model, stages=tuple(stages), seed=seed)
 
