@@ -12,7 +12,7 @@ from stillmotion.models.files import load, save
 from stillmotion.models.vdsm import VDSM
 
 
-@pytest.mark.parametrize(("trained", "window"), [(0, 4), (7, 7), (3, 4)])
+@pytest.mark.parametrize(("trained", "window"), [(0, 4), (7, 7), (3, 3)])
 @torch.no_grad()
 def test_beyond_what_it_was_trained_on_each_frame_follows_from_those_before_it_read_as_a_clip(trained: int, window: int) -> None:
     model, clips = small_vdsm(), some_clips(4, 4)
@@ -21,11 +21,24 @@ def test_beyond_what_it_was_trained_on_each_frame_follows_from_those_before_it_r
     path = model.predict(codes, 10).path
     assert path is not None
     assert codes.dynamic is not None
-    torch.testing.assert_close(path[:, :window], model._path(codes.dynamic, window, None)[0])
-    for t in range(window, 10):
+    told = max(window, 4)
+    torch.testing.assert_close(path[:, :told], model._path(codes.dynamic, told, None)[0])
+    for t in range(told, 10):
         d = model._dynamic(path[:, t - window : t], torch.ones(2, window, dtype=torch.bool), None).mean
         torch.testing.assert_close(path[:, t], model._path(d, window + 1, None)[0][:, -1])
     assert (path - model._path(codes.dynamic, 10, None)[0]).abs().max() > 1e-4
+
+
+@torch.no_grad()
+def test_a_path_that_is_longer_than_those_of_the_training_is_kept() -> None:
+    model = small_vdsm()
+    model.remember(model.encode(some_clips(*[4] * 4)))
+    codes = model.recombine(3, 9, noise())
+    path = model.predict(codes, 12).path
+    assert path is not None
+    assert codes.path is not None
+    assert torch.equal(path[:, :9], codes.path)
+    assert torch.equal(model.predict(codes, 6).path, codes.path[:, :6])
 
 
 @torch.no_grad()

@@ -325,30 +325,41 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
             Gaussian(*memory[:, torch.randint(MEMORY, (count,), generator=generator, device=generator.device)]).sample(generator)
             for memory in (self.identities, self.movements)
         )
-        path, _ = self._onward(d, steps, int(self.horizon), generator)
+        window = int(self.horizon)
+        path, _ = self._onward(self._path(d, min(steps, window), generator)[0], None, steps, window, generator)
         return Codes(s, d, path, torch.ones(path.shape[:2], dtype=torch.bool, device=path.device))
 
     def predict(self, codes: Codes, steps: int, generator: torch.Generator | None = None) -> Codes:
-        """The path of the posterior, which needs nothing but d; see `_onward` for what lies beyond the clip and those of the training."""
+        """The path of the posterior, which needs nothing but d; see `_onward` for what lies beyond the clip and those of the training.
+
+        The path of a clip that is longer than those of the training is kept, and goes on from there.
+        """
         if codes.dynamic is None or codes.static is None or codes.path is None:
             raise UserError("codes of whole clips", "codes without a dynamic part", "Use encode, not encode_frames.")
-        path, posterior = self._onward(codes.dynamic, steps, max(codes.path.shape[1], int(self.horizon)), generator)
+        known, horizon, told = codes.path.shape[1], int(self.horizon), None
+        window = horizon or known
+        if known > window:
+            path = codes.path[:, :steps]
+        else:
+            path, _, told = self._path(codes.dynamic, min(steps, window), generator)
+        path, told = self._onward(path, told, steps, window, generator)
         mask = torch.ones(path.shape[:2], dtype=torch.bool, device=path.device)
-        bent = None if self.flows else posterior  # flows leave no Gaussian to tell
+        bent = None if self.flows else told  # flows leave no Gaussian to tell
         return Codes(codes.static, codes.dynamic, path, mask, codes.static_posterior, codes.dynamic_posterior, bent)
 
-    def _onward(self, d: Tensor, steps: int, window: int, generator: torch.Generator | None) -> tuple[Tensor, Gaussian]:
-        """The path that follows from d for any number of steps, and its Gaussians before flows.
+    def _onward(
+        self, path: Tensor, told: Gaussian | None, steps: int, window: int, generator: torch.Generator | None
+    ) -> tuple[Tensor, Gaussian | None]:
+        """A path for any number of steps from its beginning, and the Gaussians before flows, where those of the beginning are given.
 
-        The sequence decoder is at home in as many frames as it was trained on, no further. Each frame after the first `window` is told
-        by the `window` frames before it, read as if they were a clip.
+        The sequence decoder is at home in as many frames as it was trained on, no further. Each frame after these is told by the
+        `window` frames before it, read as if they were a clip.
         """
-        path, _, told = self._path(d, min(steps, window), generator)
-        there = torch.ones(path.shape[:2], dtype=torch.bool, device=path.device)
+        there = torch.ones(len(path), window, dtype=torch.bool, device=path.device)
         while path.shape[1] < steps:
             further, _, new = self._path(self._dynamic(path[:, -window:], there, None).mean, window + 1, generator)
             path = torch.cat([path, further[:, -1:]], 1)
-            told = Gaussian.joined([told, Gaussian(new.mean[:, -1:], new.scale[:, -1:])], 1)
+            told = told and Gaussian.joined([told, Gaussian(new.mean[:, -1:], new.scale[:, -1:])], 1)
         return path, told
 
     def impute(self, clips: Clips, generator: torch.Generator | None = None, past_only: bool = False) -> Tensor:
