@@ -65,16 +65,15 @@ def test_beta_multiplies_both_divergences_and_a_share_shortens_the_run() -> None
     (*plain, alone), (*weighted, other_alone) = sprites("laptop").stages, sprites("laptop", beta=6, share=0.2).stages
     assert [stage.name for stage in plain] == ["path", "all"]
     assert alone == other_alone
-    assert sum(stage.steps for stage in plain) == 5 * sum(stage.steps for stage in weighted)
+    assert (plain[0].steps, plain[1].steps) == (weighted[0].steps, 5 * weighted[1].steps)
     for one, other in zip(plain, weighted, strict=True):
-        assert other.steps * 5 == one.steps
         assert one.schedules.keys() == other.schedules.keys()
         for name in one.schedules:
             for at in (0.0, 0.3, 1.0):
                 factor = 6 if name in ("static_kl", "path_kl") else 1
                 assert other.schedules[name](at) == pytest.approx(factor * one.schedules[name](at))
     assert plain[1].schedules["static_kl"](0.0) > 1 > plain[1].schedules["path_kl"](0.0) == plain[0].schedules["path_kl"](0.5)
-    assert [stage.steps for stage in sprites("quick", share=1e-9).stages] == [1, 60]
+    assert [stage.steps for stage in sprites("quick", share=1e-9).stages] == [4, 1, 60]
 
 
 def test_frames_of_the_data_are_those_of_the_model(tmp_path: Path) -> None:

@@ -100,9 +100,14 @@ def of(data: Part, size: Size, *, seed: int = 0, group_by: str | None = None) ->
 
 
 def sprites(size: Size = "laptop", *, beta: float = 1.0, share: float = 1.0, seed: int = 0, **model: Any) -> Run:
-    """The run on standard Sprites. beta: on both divergences. share: of the steps. model: options that are changed."""
+    """The run on standard Sprites. beta: on both divergences. share: of the steps. model: options that are changed.
+
+    The path is alone for as many steps whatever the share: in fewer it learns no direction, and f does.
+    """
     lessons = SPRITES[size]
-    changed = replace(lessons, model={**lessons.model, **model}, steps=max(1, round(share * lessons.steps)))
+    alone = round(lessons.alone * lessons.steps)
+    steps = alone + max(1, round(share * (lessons.steps - alone)))
+    changed = replace(lessons, model={**lessons.model, **model}, steps=steps, alone=alone / steps)
     return taught(Part(name="sprites"), changed, beta=beta, seed=seed)
 
 

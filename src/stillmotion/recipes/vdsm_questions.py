@@ -139,7 +139,7 @@ QUESTIONS: dict[str, Question] = {
     ),
     "dynamic_kl": Question("divergence of d is weighted", {"up to 1": weighing_d(CHEAP), "up to 4": weighing_d(DEAR)}),
     "grids": Question(
-        "means of s and d", {f"{grid} apart": options(static_grid=grid[0], dynamic_grid=grid[1]) for grid in ((0.0, 0.0), (0.1, 0.25))}
+        "means of s and d", {f"{s:g} and {d:g} apart": options(static_grid=s, dynamic_grid=d) for s, d in ((0.0, 0.0), (0.1, 0.25))}
     ),
     "lambda_z": Question("lambda_z", {"released splines": released_weights, RECIPE: unchanged}),
     "single_decoder": Question("decoders", {"one": options(single_decoder=True), "many": options(single_decoder=False)}),
