@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Annotated, Literal, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,6 +21,7 @@ from stillmotion.core.abilities import Model
 from stillmotion.core.clips import Clips
 from stillmotion.core.errors import UserError
 from stillmotion.core.precision import full_precision
+from stillmotion.core.random import uniform
 from stillmotion.core.terms import Terms
 from stillmotion.data.base import ClipSet
 from stillmotion.nn.encoders import doublings
@@ -31,6 +32,10 @@ CHANNELS = (64, 128, 256, 512)
 """Of 64 x 64 frames; smaller ones leave out the first, larger ones repeat the last."""
 BATCH = 64
 LEAST_GRADIENT = 1e-6
+GAIN = 4.0
+"""Of changes from frame to frame, which are small beside the frames."""
+SHIFT = 0.1
+"""Share of the width by which changes are moved about in training: where someone stands says nothing of what he does."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,11 @@ class Judges(Protocol):
 
 
 class JudgeConfig(BaseModel):
-    """channels: four, as of 64 x 64 frames, whatever the size. code: features of a frame. rnn: units per direction."""
+    """channels: four, as of 64 x 64 frames, whatever the size. code: features of a frame. rnn: units per direction.
+
+    changes: factors that are told by what changes from frame to frame alone, by networks of their own, which cannot see who is there:
+    where few persons were filmed, each at few actions, a judge of frames learns who does what.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -88,6 +97,13 @@ class JudgeConfig(BaseModel):
     code: Count = 128
     rnn: Count = 256
     hidden: Count = 256
+    changes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _known(self) -> JudgeConfig:
+        if unknown := set(self.changes) - set(self.classes):
+            raise ValueError(f"factors that are told by changes are among its classes, got {', '.join(sorted(unknown))}")
+        return self
 
 
 class Judge(Model):
@@ -99,35 +115,57 @@ class Judge(Model):
 
     def __init__(self, config: JudgeConfig) -> None:
         super().__init__()
-        more = doublings(config.size) - 4
-        channels = config.channels[-more:] if more < 0 else config.channels + config.channels[-1:] * more
         self.config, self.frame_shape = config, (config.colours, config.size, config.size)
-        widths = [config.colours, *channels]
-        blocks = [
-            nn.Sequential(nn.Conv2d(a, b, 4, 2, 1), nn.BatchNorm2d(b), nn.LeakyReLU(0.2, inplace=True)) for a, b in pairwise(widths)
-        ]
-        last = nn.Sequential(nn.Conv2d(widths[-1], config.code, 4), nn.BatchNorm2d(config.code), nn.Tanh())
-        self.frames = nn.Sequential(*blocks, last)
-        self.rnn = nn.LSTM(config.code, config.rnn, batch_first=True, bidirectional=True)
+        self.frames, self.rnn = self._eye(config.colours)
+        if config.changes:
+            self.changes, self.changes_rnn = self._eye(1)
         self.heads = nn.ModuleDict()
         for factor, names in config.classes.items():
             head = nn.Sequential(nn.Linear(2 * config.rnn, config.hidden), nn.ReLU(), nn.Linear(config.hidden, len(names)))
             self.heads._modules[factor] = head  # add_module refuses factors called like a method of modules, such as "type"
+
+    def _eye(self, colours: int) -> tuple[nn.Sequential, nn.LSTM]:
+        config, more = self.config, doublings(self.config.size) - 4
+        channels = config.channels[-more:] if more < 0 else config.channels + config.channels[-1:] * more
+        widths = [colours, *channels]
+        blocks = [
+            nn.Sequential(nn.Conv2d(a, b, 4, 2, 1), nn.BatchNorm2d(b), nn.LeakyReLU(0.2, inplace=True)) for a, b in pairwise(widths)
+        ]
+        last = nn.Sequential(nn.Conv2d(widths[-1], config.code, 4), nn.BatchNorm2d(config.code), nn.Tanh())
+        return nn.Sequential(*blocks, last), nn.LSTM(config.code, config.rnn, batch_first=True, bidirectional=True)
 
     @property
     def classes(self) -> Mapping[str, tuple[str, ...]]:
         names: Mapping[str, tuple[str, ...]] = self.config.classes
         return names
 
-    def features(self, clips: Clips) -> Tensor:
-        """(B, 2 * rnn): the forward state at the last frame that is there, joined to the backward state at the first."""
+    def features(self, clips: Clips, generator: torch.Generator | None = None) -> Tensor:
+        """(B, 2 * rnn): the forward state at the last frame that is there, joined to the backward state at the first.
+
+        With factors that are told by changes (B, 4 * rnn), the second half those of the changes; a generator moves the latter about.
+        """
         self.check(clips)
-        pixels = clips.frames[clips.mask].contiguous(memory_format=torch.channels_last)
-        code = self.frames(pixels).flatten(1)
+        seen = self._seen(self.frames, self.rnn, clips.frames, clips.mask)
+        if not self.config.changes:
+            return seen
+        moved = changes(clips)
+        if generator is not None:
+            moved = shifted(moved, generator)
+        return torch.cat([seen, self._seen(self.changes, self.changes_rnn, moved, clips.mask)], -1)
+
+    @staticmethod
+    def _seen(eye: nn.Sequential, rnn: nn.LSTM, frames: Tensor, mask: Tensor) -> Tensor:
+        pixels = frames[mask].contiguous(memory_format=torch.channels_last)
+        code = eye(pixels).flatten(1)
         with full_precision(code):
-            x = code.new_zeros(*clips.mask.shape, code.shape[1], dtype=torch.float32)
-            x[clips.mask] = code.float()
-            return read_both_ways(self.rnn, x, clips.mask)
+            x = code.new_zeros(*mask.shape, code.shape[1], dtype=torch.float32)
+            x[mask] = code.float()
+            return read_both_ways(rnn, x, mask)
+
+    def _logits(self, features: Tensor) -> dict[str, Tensor]:
+        """Of each factor, from the features that tell it."""
+        seen, told = features[:, : 2 * self.config.rnn], features[:, 2 * self.config.rnn :]
+        return {factor: head(told if factor in self.config.changes else seen) for factor, head in self.heads.items()}
 
     def loss(self, clips: Clips, weights: Mapping[str, float], generator: torch.Generator | None) -> Terms:
         """Cross-entropy of each factor in nats, over the clips whose class is known; in training they are balanced.
@@ -136,9 +174,9 @@ class Judge(Model):
         movement tells has any pull on them, and the second is never learned. So in training each factor pulls at the features as
         strongly as it is unknown: its loss over that of a guess, whatever the size of its gradient.
         """
-        features = self.features(clips)
+        features = self.features(clips, generator if self.training else None)
         with full_precision(features):
-            values = {factor: _cross_entropy(head(features), clips.labels[factor]) for factor, head in self.heads.items()}
+            values = {factor: _cross_entropy(logits, clips.labels[factor]) for factor, logits in self._logits(features).items()}
             balanced = self.training and torch.is_grad_enabled()
             return Terms(values, {factor: self._pull(factor, value, features) for factor, value in values.items()} if balanced else {})
 
@@ -153,8 +191,32 @@ class Judge(Model):
         with torch.inference_mode():
             features = self.features(clips.to(next(self.parameters()).device))
             with full_precision(features):
-                logits = {factor: head(features).cpu() for factor, head in self.heads.items()}
+                logits = {factor: each.cpu() for factor, each in self._logits(features).items()}
         return Verdicts(logits, features.cpu())
+
+
+def changes(clips: Clips) -> Tensor:
+    """What changes from each frame to the next, (B, T, 1, H, W): differences of the mean of the colours, without sign, times GAIN.
+
+    The first frame is given the change of the second. Where one of the two frames is missing nothing changes.
+    """
+    grey = clips.frames.mean(2, keepdim=True)
+    both = (clips.mask[:, 1:] & clips.mask[:, :-1])[:, :, None, None, None]
+    moved = torch.where(both, GAIN * (grey[:, 1:] - grey[:, :-1]).abs(), 0.0).clamp(max=1)
+    return torch.cat([moved[:, :1] if moved.shape[1] else torch.zeros_like(grey), moved], 1)
+
+
+def shifted(frames: Tensor, generator: torch.Generator) -> Tensor:
+    """Each clip (B, T, C, H, W) moved by up to SHIFT of its width to any side, all of its frames alike; what comes in is black."""
+    count, steps, _, _, size = frames.shape
+    reach = round(SHIFT * size)
+    by = (uniform((count, 2), generator, frames) * (2 * reach + 1)).long()
+    wide = F.pad(frames, (reach,) * 4)
+    along = torch.arange(size, device=frames.device)
+    rows, columns = (by[:, k, None] + along for k in (0, 1))
+    clip = torch.arange(count, device=frames.device)
+    moved: Tensor = wide.transpose(1, 3)[clip[:, None, None], rows[:, :, None], :, :, columns[:, None, :]]  # (B, H, W, C, T)
+    return moved.permute(0, 4, 3, 1, 2)
 
 
 def read_all(judge: Judges, clips: ClipSet | Iterable[Clips]) -> Verdicts:

@@ -20,13 +20,13 @@ from stillmotion.training.settings import Part, Run
 
 SURE = 0.995
 """Of real clips a judge must be right on more than this, of every factor."""
-QUICK: Mapping[str, Any] = {"channels": NARROW.channels, "steps": 60}
+QUICK: dict[str, Any] = {"channels": NARROW.channels, "steps": 60}
 """Lessons of the judges of quick reproductions, which need not be sure."""
 
 
 def lessons_for(data: Part, splits: Splits, plan: Plan, **lessons: Any) -> Run:
-    """The run of a judge of this data. lessons: channels and steps, where they are not those of the data set."""
-    return judge_run(data, splits, **(QUICK if plan.quick else lessons))
+    """The run of a judge of this data. lessons: what `judge_run` is given; channels and steps where they are not those of the data set."""
+    return judge_run(data, splits, **(lessons | QUICK if plan.quick else lessons))
 
 
 def finished(folder: Path) -> bool:
