@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -33,9 +35,8 @@ def test_clips_are_moved_about_whole() -> None:
     moved = shifted(frames, seeded(1))
     found = set()
     for clip, other in zip(frames, moved, strict=True):
-        fits = [
-            (down, right) for down in range(-reach, reach + 1) for right in range(-reach, reach + 1) if torch.equal(_by(clip, down, right), other)
-        ]  # fmt: skip
+        places = product(range(-reach, reach + 1), repeat=2)
+        fits = [place for place in places if torch.equal(_by(clip, *place), other)]
         assert len(fits) == 1
         found.add(fits[0])
     assert len(found) > 12

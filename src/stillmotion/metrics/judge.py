@@ -208,7 +208,7 @@ def changes(clips: Clips) -> Tensor:
 
 def shifted(frames: Tensor, generator: torch.Generator) -> Tensor:
     """Each clip (B, T, C, H, W) moved by up to SHIFT of its width to any side, all of its frames alike; what comes in is black."""
-    count, steps, _, _, size = frames.shape
+    count, size = len(frames), frames.shape[-1]
     reach = round(SHIFT * size)
     by = (uniform((count, 2), generator, frames) * (2 * reach + 1)).long()
     wide = F.pad(frames, (reach,) * 4)
