@@ -155,6 +155,14 @@ def test_the_run_says_how_it_is_trained() -> None:
     assert judge_run(Part(name="sprites"), toys()).model.options["channels"] == (64, 128, 256, 512)
 
 
+def test_factors_of_movement_can_be_told_by_changes_alone_where_they_are_known() -> None:
+    factor = next(iter(judgeable(toys())))
+    assert judge_run(TOY, toys(), changes=(factor,)).model.options["changes"] == (factor,)
+    assert "changes" not in judge_run(TOY, toys()).model.options
+    with pytest.raises(UserError, match="that a judge can learn: .*, got 'gait'"):
+        judge_run(TOY, toys(), changes=("gait",))
+
+
 # what can be learned
 
 

@@ -54,11 +54,14 @@ def judge_run(
 ) -> Run:  # fmt: skip
     """The run that trains a judge for this data: Adam at 1e-3 with betas (0.5, 0.999), as published; the rate falls to a twentieth.
 
-    changes: factors that it is told by what changes from frame to frame alone.
+    changes: factors that it is told by what changes from frame to frame alone. Raises UserError for one that it cannot learn.
     """
     lessons = LESSONS.get(data.name, NARROW)
     colours, size, _ = splits.train.frame_shape
-    options = {"classes": judgeable(splits), "colours": colours, "size": size, "channels": channels or lessons.channels}
+    classes = judgeable(splits)
+    if unknown := [factor for factor in changes if factor not in classes]:
+        raise UserError(f"factors that a judge can learn: {', '.join(classes)}", ", ".join(map(repr, unknown)))
+    options = {"classes": classes, "colours": colours, "size": size, "channels": channels or lessons.channels}
     if changes:
         options["changes"] = changes
     stage = Stage(
