@@ -52,31 +52,40 @@ def test_kl_to_a_centred_prior(scale: float) -> None:
 
 
 def mixture(seed: int, count: int) -> tuple[torch.Tensor, Gaussian]:
-    return torch.randn(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).softmax(0), gaussian(seed, count, 4)
+    return torch.randn(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64), gaussian(seed, count, 4)
 
 
 @given(st.integers(0, 10**6))
 def test_a_mixture_of_one_gaussian_many_times_over_is_that_gaussian(seed: int) -> None:
-    q, (weights, p) = gaussian(seed, 3, 4), mixture(seed + 1, 5)
+    q, (logits, p) = gaussian(seed, 3, 4), mixture(seed + 1, 5)
     same = Gaussian(p.mean[:1].expand(5, 4), p.scale[:1].expand(5, 4))
-    torch.testing.assert_close(kl_to_mixture(q, weights, same), kl(q, Gaussian(p.mean[:1], p.scale[:1])))
+    torch.testing.assert_close(kl_to_mixture(q, logits, same), kl(q, Gaussian(p.mean[:1], p.scale[:1])))
 
 
 def test_of_gaussians_far_apart_the_mixture_costs_the_choice_and_no_more() -> None:
     weights = torch.tensor([0.125, 0.875], dtype=torch.float64)
+    logits = weights.log() + 3
     p = Gaussian(torch.tensor([[-40.0], [40.0]], dtype=torch.float64), torch.full((2, 1), 0.5, dtype=torch.float64))
     q = Gaussian(torch.tensor([[-40.3], [40.0]], dtype=torch.float64), torch.tensor([[0.4], [0.5]], dtype=torch.float64))
-    torch.testing.assert_close(kl_to_mixture(q, weights, p), kl(q, p) - weights.log())
+    torch.testing.assert_close(kl_to_mixture(q, logits, p), kl(q, p) - weights.log())
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_the_divergence_from_a_mixture_is_never_told_too_small(seed: int) -> None:
-    q, (weights, p) = gaussian(seed, 1, 4), mixture(seed + 1, 3)
+    q, (logits, p) = gaussian(seed, 1, 4), mixture(seed + 1, 3)
     wide = Gaussian(q.mean.expand(100000, 4), q.scale.expand(100000, 4))
     x = wide.sample(torch.Generator().manual_seed(0))
-    density = torch.logsumexp(weights.log() + log_density(x[:, None], p), 1)
+    density = torch.logsumexp(logits.log_softmax(0) + log_density(x[:, None], p), 1)
     ratio = log_density(x, q) - density
-    assert float(kl_to_mixture(q, weights, p)) > float(ratio.mean()) - 4 * float(ratio.std() / len(x) ** 0.5)
+    assert float(kl_to_mixture(q, logits, p)) > float(ratio.mean()) - 4 * float(ratio.std() / len(x) ** 0.5)
+
+
+def test_a_gaussian_without_weight_leaves_gradients_finite() -> None:
+    q, (_, p) = gaussian(0, 3, 4), mixture(1, 3)
+    logits = torch.tensor([0.0, -2000.0, 0.0], dtype=torch.float64, requires_grad=True)
+    kl_to_mixture(q, logits, p).sum().backward()
+    assert logits.grad is not None
+    assert bool(logits.grad.isfinite().all())
 
 
 def test_log_density_is_that_of_torch() -> None:

@@ -76,6 +76,12 @@ def test_beta_multiplies_both_divergences_and_a_share_shortens_the_run() -> None
     assert [stage.steps for stage in sprites("quick", share=1e-9).stages] == [4, 1, 60]
 
 
+def test_states_that_are_read_at_every_step_are_read_in_small_batches() -> None:
+    """With the full posterior; else the stage would take as long as all others."""
+    batches = {posterior: sprites("laptop", posterior=posterior).stages[-1].feed.batch for posterior in ("factorised", "full")}
+    assert batches == {"factorised": 128, "full": 16}
+
+
 def test_frames_of_the_data_are_those_of_the_model(tmp_path: Path) -> None:
     run = run_for(str(tmp_path), "quick", model="dsa", reading={"size": 32, "grey": True}, group_by="person")
     assert on_meta(run).frame_shape == (1, 32, 32)

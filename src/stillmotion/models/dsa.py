@@ -289,15 +289,16 @@ class DSA(Model, Swaps, Generates, Remembers, Predicts, Imputes):
         return torch.cat([first[:, None], rest], 1)
 
     def _starts(self) -> tuple[Tensor, Gaussian]:
-        """Weights (K,) and Gaussians (K, Z) of the mixture p(z_1)."""
-        return self.start_weights.softmax(0), Gaussian(STRETCH * self.start_means, positive(self.start_scales))
+        """Logits (K,) of the weights, and Gaussians (K, Z), of the mixture p(z_1)."""
+        return self.start_weights, Gaussian(STRETCH * self.start_means, positive(self.start_scales))
 
     def _first(self, like: Tensor, generator: torch.Generator | None) -> tuple[Gaussian, State]:
         """p(z_1) for as many clips as `like` (B, Z) has, and the state of the LSTM; of a mixture one Gaussian, drawn or the likeliest."""
         p, state = self._step(torch.zeros_like(like), None)
         if self.config.starts == 1:
             return p, state
-        weights, starts = self._starts()
+        logits, starts = self._starts()
+        weights = logits.softmax(0)
         if generator is None:
             pick = weights.argmax().expand(len(like))
         else:

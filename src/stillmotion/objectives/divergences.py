@@ -22,14 +22,15 @@ def kl_to_prior(q: Gaussian, scale: float = 1.0) -> Tensor:
     return kl(q, Gaussian(torch.zeros_like(q.mean), torch.full_like(q.scale, scale)))
 
 
-def kl_to_mixture(q: Gaussian, weights: Tensor, p: Gaussian) -> Tensor:
-    """The least upper bound of KL(q || sum_k weights_k p_k) that is known in closed form: -log sum_k weights_k exp(-KL(q || p_k)).
+def kl_to_mixture(q: Gaussian, logits: Tensor, p: Gaussian) -> Tensor:
+    """An upper bound of KL(q || sum_k w_k p_k) in closed form: -log sum_k w_k exp(-KL(q || p_k)), (B,).
 
-    q: (B, Z). weights: (K,), sum 1. p: (K, Z). It is exact where the p_k are one, and where all but one are far from q (Hershey and
-    Olsen, ICASSP 2007, equation 20), and never too small, so that a bound of the likelihood stays one.
+    q: (B, Z). logits: (K,), w is their softmax. p: (K, Z). It is exact where the p_k are one, and comes close where all but one are far
+    from q; it is never too small, so that a bound of the likelihood stays one (Hershey and Olsen, ICASSP 2007: their variational
+    approximation, for one Gaussian against a mixture).
     """
     apart = kl(Gaussian(q.mean[:, None], q.scale[:, None]), p)
-    return -torch.logsumexp(weights.log() - apart, 1)
+    return -torch.logsumexp(logits.log_softmax(0) - apart, 1)
 
 
 def log_density(x: Tensor, p: Gaussian) -> Tensor:

@@ -68,7 +68,7 @@ BLIND: dict[str, Any] = {"pixel_scale": 0.2, "recolour": 1.5}
 APART: dict[str, Any] = {"alone": 0.0625, "scrambled": True, "cycle": CYCLE}
 """Who and how told apart: where frames are recoloured."""
 DYNAMICS = 2000
-"""Steps of the dynamics alone in the laptop sizes, each a hundredth of a second: by then the states of all clips are known."""
+"""Steps of the dynamics alone in the laptop sizes, a few hundredths of a second each, as the states of all clips are read once."""
 
 SPRITES: dict[Size, Lessons] = {
     "quick": Lessons({**SMALL, **BLIND}, steps=60, batch=16, dynamics=60, **APART),
@@ -125,7 +125,9 @@ def taught(data: Part, lessons: Lessons, *, beta: float = 1.0, seed: int = 0) ->
     stages = [Stage(name="path", objective="path", steps=max(1, alone), schedules=first, **common)] if alone else []
     stages.append(Stage(name=STAGE, steps=max(1, lessons.steps - alone), schedules=rest, decay=lessons.decay, **common))
     if lessons.dynamics:
-        last: dict[str, Any] = {"learning_rate": 2e-3, "decay": COOLING, "clip_norm": 1000, "feed": Feed(batch=4 * PATHS_BATCH)}
+        # states of the full posterior cannot be read once and for all: every step reads its frames
+        batch = lessons.batch if lessons.model.get("posterior") == "full" else 4 * PATHS_BATCH
+        last: dict[str, Any] = {"learning_rate": 2e-3, "decay": COOLING, "clip_norm": 1000, "feed": Feed(batch=batch)}
         stages.append(Stage(name="dynamics", objective="dynamics", trains=("dynamics",), steps=lessons.dynamics, **last))
     model = Part(name="dsa", options={**lessons.model, **frames})
     return Run(recipe=f"dsa/{data.name}", data=data, model=model, stages=tuple(stages), seed=seed)
