@@ -129,12 +129,20 @@ def test_an_evaluation_stopped_while_its_judge_learns_goes_on(tiny: Path, data_r
         (["pendula", "--channels", "2,3", *CLIPS], ["options of judge", "channels"]),
         (["pendula", "--data", "clips"], ["name=value", "'clips'"]),
         (["pendula", "--data", "clippers=3"], ["options of the data set pendula", "clippers"]),
+        (["pendula", *CLIPS, "--changes", "gait"], ["factors that a judge can learn: colour, speed", "'gait'"]),
         (["pendula", *CLIPS, "--data", "size=20"], ["a power of two from 8 up, got 20"]),
     ],
 )
 def test_what_makes_no_judge_is_refused(words: list[object], told: list[str], tmp_path: Path, stillmotion: Stillmotion) -> None:
     stillmotion("judge", "train", *words, "-o", tmp_path / "j").refused(*told)
     assert not (tmp_path / "j").exists()
+
+
+def test_a_factor_can_be_told_by_changes_in_a_folder_of_its_own(data_root: Path, tmp_path: Path, stillmotion: Stillmotion) -> None:
+    words = ("judge", "train", "pendula", "--changes", "speed", *TINY_JUDGE, *CLIPS)
+    assert stillmotion(*words, "-o", tmp_path / "j").code == 0
+    assert load_judge(tmp_path / "j").judge.config.changes == ("speed",)
+    stillmotion("judge", "train", "pendula", "--changes", "speed", *CLIPS).refused("-o FOLDER beside --changes", "none")
 
 
 def test_no_steps_are_not_taken_for_the_usual_ones(tmp_path: Path, stillmotion: Stillmotion) -> None:
