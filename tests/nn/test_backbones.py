@@ -100,6 +100,49 @@ def test_frames_of_every_size_go_in_and_come_out(backbone: Backbone, size: int) 
     assert bool((logits.std((0, 1, 2)) > 0).all()), "every pixel depends on the code"
 
 
+@pytest.mark.parametrize("backbone", ["paper", "light"])
+@torch.no_grad()
+def test_codes_scale_and_shift_the_channels_after_every_norm_of_a_modulated_decoder(backbone: Backbone) -> None:
+    net, codes = BackboneDecoder(5, (3, 16, 16), backbone, SMALL, modulated=True), torch.randn(4, 5)
+    hidden, _, last = net.style
+    numbers = F.leaky_relu(codes @ hidden.weight.T + hidden.bias, 0.2) @ last.weight.T + last.bias
+    x = codes
+    for part in net.net:
+        x = part(x)
+        if isinstance(part, FrameNorm):
+            channels = x.shape[1]
+            scale, shift, numbers = numbers[:, :channels], numbers[:, channels : 2 * channels], numbers[:, 2 * channels :]
+            x = torch.einsum("bchw,bc->bchw", x, 1 + scale) + shift.view(4, channels, 1, 1)
+    assert numbers.shape == (4, 0), "there is a scale and a shift for every channel, and nothing else"
+    torch.testing.assert_close(net(codes), x)
+
+
+@torch.no_grad()
+def test_a_modulated_decoder_that_says_nothing_is_the_plain_one() -> None:
+    plain, net = (BackboneDecoder(5, (3, 16, 16), "light", SMALL, modulated=modulated) for modulated in (False, True))
+    net.load_state_dict(plain.state_dict(), strict=False)
+    codes = torch.randn(2, 3, 5)
+    torch.testing.assert_close(net(codes), plain(codes), atol=0.2, rtol=0)
+    assert not torch.allclose(net(codes), plain(codes), atol=1e-3), "it begins with little, not with nothing"
+    for parameter in net.style.parameters():
+        parameter.zero_()
+    torch.testing.assert_close(net(codes), plain(codes))
+
+
+@torch.no_grad()
+def test_the_first_pixels_are_those_asked_for() -> None:
+    net = BackboneDecoder(5, (3, 16, 16), "light", SMALL, first_pixel=0.05)
+    for parameter in net.net[-1].parameters():
+        if parameter.ndim > 1:
+            parameter.zero_()
+    torch.testing.assert_close(net(torch.randn(2, 5)).sigmoid(), torch.full((2, 3, 16, 16), 0.05))
+
+
+def test_a_decoder_without_norms_cannot_be_modulated() -> None:
+    with pytest.raises(UserError, match="a backbone that normalises, for a modulated decoder, got 'report'"):
+        BackboneDecoder(5, (3, 64, 64), "report", SMALL, modulated=True)
+
+
 @pytest.mark.usefixtures("unfilled")
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_the_width_scales_all_channels_in_eights(backbone: Backbone) -> None:

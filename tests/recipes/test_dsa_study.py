@@ -159,7 +159,7 @@ def test_a_run_of_the_same_settings_is_not_trained_twice(few: None, tmp_path: Pa
     assert dsa_study._train(lab, "full", dsa_study.SHAPES["full"]) == tmp_path / "runs" / "full"
 
 
-@pytest.mark.parametrize(("quick", "whole", "part"), [(False, "12,000", "1,875"), (True, "60", "15")])
+@pytest.mark.parametrize(("quick", "whole", "part"), [(False, "8,000", "1,475"), (True, "60", "15")])
 def test_steps_that_are_told_are_of_all_stages_that_see_frames(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: bool, whole: str, part: str
 ) -> None:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Lt
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -69,12 +69,18 @@ class DSAConfig(BaseModel):
     backbone: Backbone = "light"
     width: Positive = 1.0
     """Factor on the channels of the backbone."""
+    decoder_width: Positive | None = None
+    """The same for the decoder, where it has another one."""
+    modulated: bool = False
+    """Whether the codes scale and shift the channels in all of the decoder. False is all papers; see the model's page."""
     rnn: Count = 256
     """Units of every LSTM and RNN in each direction, and of the hidden layer of q(z_t | x_t). Report and paper: 512."""
     prior_cells: Literal[1, 2] = 2
     """LSTM cells of the dynamics, one on the other. Report and paper: 1."""
     starts: Count = 1
     """Gaussians that p(z_1) is a mixture of. 1 is the paper: one Gaussian for the first frames of all movements, and what lies between."""
+    first_pixel: Annotated[float, Gt(0), Lt(1)] | None = None
+    """Pixels before training; None is as the layers are drawn, a grey."""
     posterior: Literal["factorised", "full"] = "factorised"
     likelihood: Likelihood = "gaussian"
     pixel_scale: Positive = 1.0
@@ -125,7 +131,8 @@ class DSA(Model, Swaps, Generates, Remembers, Predicts, Imputes):
             self.start_weights = nn.Parameter(torch.zeros(config.starts))
             self.start_means = nn.Parameter(normal((config.starts, path), noise_of("starts"), torch.zeros(0)) / STRETCH)
             self.start_scales = nn.Parameter(torch.zeros(config.starts, path))
-        self.decoder = BackboneDecoder(path + static, self.frame_shape, config.backbone, config.width)
+        width = config.decoder_width or config.width
+        self.decoder = BackboneDecoder(path + static, self.frame_shape, config.backbone, width, config.modulated, config.first_pixel)
         self.pixels = Pixels(config.likelihood, config.pixel_scale, config.learned_scale)
         self.register_buffer("identities", torch.zeros(2, MEMORY, static))  # mean and scale of q(f) of remembered clips
         self.register_buffer("movements", torch.zeros(2, MEMORY, MEMORY_STEPS, path))

@@ -7,6 +7,7 @@ that this process has into every frame, and what a layer does would differ betwe
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -14,11 +15,16 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from stillmotion.core.errors import UserError
 from stillmotion.core.precision import full_precision
 from stillmotion.nn.encoders import doublings
 
 Backbone = Literal["report", "paper", "light"]
 GROUPS = 8
+STYLE = 128
+"""Hidden numbers between the codes and the scales and shifts of a modulated decoder."""
+STYLE_START = 0.1
+"""Factor on the last weights of these before training: nearly a plain decoder to begin with."""
 
 
 @dataclass(frozen=True)
@@ -82,21 +88,52 @@ class BackboneEncoder(nn.Module):
 
 
 class BackboneDecoder(nn.Module):
-    """Codes (..., inputs) to logits (..., C, H, W): the mirror of BackboneEncoder. The published sigmoid or tanh is left to the pixels."""
+    """Codes (..., inputs) to logits (..., C, H, W): the mirror of BackboneEncoder. The published sigmoid or tanh is left to the pixels.
 
-    def __init__(self, inputs: int, frame_shape: tuple[int, ...], backbone: Backbone, width: float = 1.0) -> None:
+    modulated: after each normalisation of pixels the codes scale and shift the channels, by two dense layers (FiLM: Perez et al., AAAI
+    2018). A dense layer at the bottom alone has to put each pair of a colour and a pose into place by itself. Frames of 8 pixels have no
+    layer in between, and are as they were.
+    first_pixel: the sigmoid of the last bias before training. Codes of frames on black else learn at first to be dark, all of them, and
+    saturate; those of a modulated decoder then never say more.
+    Raises UserError for a modulated stack without normalisation, and as BackboneEncoder does.
+    """
+
+    def __init__(
+        self, inputs: int, frame_shape: tuple[int, ...], backbone: Backbone, width: float = 1.0, modulated: bool = False,
+        first_pixel: float | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         plan, steps = PLANS[backbone], _steps(PLANS[backbone], frame_shape, width)
+        if modulated and not plan.normalised:
+            raise UserError("a backbone that normalises, for a modulated decoder", repr(backbone), "Choose 'light' or 'paper'.")
         deepest, side = steps[-1].channels[1], steps[-1].sides[1]
         between = [_scaled(value, width) for value in reversed(plan.dense[:-1])]
         parts = [*_layers(plan, [inputs, *between, deepest * side**2]), nn.Unflatten(1, (deepest, side, side))]
         for step in reversed(steps[1:]):
             parts += [_transposed(plan, step), *_after(plan, step.channels[0])]
-        self.net = _channels_last(nn.Sequential(*parts, _transposed(plan, steps[0])))
+        pixels = _transposed(plan, steps[0])
+        if first_pixel is not None:
+            assert pixels.bias is not None
+            nn.init.constant_(pixels.bias, math.log(first_pixel / (1 - first_pixel)))
+        self.net = _channels_last(nn.Sequential(*parts, pixels))
+        self.style: nn.Module | None = None
+        scales = sum(step.channels[0] for step in steps[1:])
+        if modulated and scales:
+            last = nn.Linear(STYLE, 2 * scales)
+            with torch.no_grad():
+                last.weight *= STYLE_START
+                last.bias.zero_()
+            self.style = nn.Sequential(nn.Linear(inputs, STYLE), nn.LeakyReLU(0.2), last)
 
     def forward(self, codes: Tensor) -> Tensor:
-        frames: Tensor = self.net(codes.flatten(0, -2))
-        return frames.view(*codes.shape[:-1], *frames.shape[1:])
+        x = flat = codes.flatten(0, -2)
+        style = None if self.style is None else self.style(flat)[..., None, None]
+        for part in self.net:
+            x = part(x)
+            if style is not None and isinstance(part, FrameNorm):
+                scales, shifts, style = style.tensor_split((x.shape[1], 2 * x.shape[1]), 1)
+                x = x * (1 + scales) + shifts
+        return x.view(*codes.shape[:-1], *x.shape[1:])
 
 
 class FrameNorm(nn.GroupNorm):
