@@ -7,12 +7,12 @@ that this process has into every frame, and what a layer does would differ betwe
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import torch
+from scipy.special import logit
 from torch import Tensor, nn
 
 from stillmotion.core.errors import UserError
@@ -114,7 +114,7 @@ class BackboneDecoder(nn.Module):
         pixels = _transposed(plan, steps[0])
         if first_pixel is not None:
             assert pixels.bias is not None
-            nn.init.constant_(pixels.bias, math.log(first_pixel / (1 - first_pixel)))
+            nn.init.constant_(pixels.bias, float(logit(first_pixel)))
         self.net = _channels_last(nn.Sequential(*parts, pixels))
         self.style: nn.Module | None = None
         scales = sum(step.channels[0] for step in steps[1:])
