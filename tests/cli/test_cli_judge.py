@@ -138,10 +138,12 @@ def test_what_makes_no_judge_is_refused(words: list[object], told: list[str], tm
     assert not (tmp_path / "j").exists()
 
 
-def test_a_factor_can_be_told_by_changes_in_a_folder_of_its_own(data_root: Path, tmp_path: Path, stillmotion: Stillmotion) -> None:
-    words = ("judge", "train", "pendula", "--changes", "speed", *TINY_JUDGE, *CLIPS)
+def test_a_judge_of_its_own_kind_has_a_folder_of_its_own(data_root: Path, tmp_path: Path, stillmotion: Stillmotion) -> None:
+    words = ("judge", "train", "pendula", "--changes", "speed", "--centred", *TINY_JUDGE, *CLIPS)
     assert stillmotion(*words, "-o", tmp_path / "j").code == 0
-    assert load_judge(tmp_path / "j").judge.config.changes == ("speed",)
+    config = load_judge(tmp_path / "j").judge.config
+    assert (config.changes, config.centred) == (("speed",), True)
+    stillmotion("judge", "train", "pendula", "--centred", *CLIPS).refused("-o FOLDER beside --centred", "none")
     stillmotion("judge", "train", "pendula", "--changes", "speed", *CLIPS).refused("-o FOLDER beside --changes", "none")
 
 

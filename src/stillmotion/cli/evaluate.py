@@ -70,12 +70,14 @@ def evaluate(
 def train_judge(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A run folder (its data and split), or pendula, digits, sprites, mug.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The folder to make (default: where `evaluate` looks; not "
-                                                        "with --steps, --channels, --changes or --seed).")] = None,
+                                                        "with --steps, --channels, --changes, --centred or --seed).")] = None,
     data: Annotated[list[str] | None, typer.Option(help="An option of a built-in set, e.g. version=vdsm; may be repeated.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps of 32 clips (default: what is enough for this data).")] = None,
     channels: Annotated[str | None, typer.Option(help="Of the convolutions; 64,128,256,512 are the published ones.")] = None,
     changes: Annotated[list[str] | None, typer.Option(metavar="FACTOR", help="Tell this factor by what changes from frame to frame "
                                                       "alone, not by who is there; may be repeated.")] = None,
+    centred: Annotated[bool, typer.Option("--centred", help="See frames through a window about their centre of light: for one thing on "
+                                                            "black.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     data_root: Annotated[Path | None, typer.Option(help="Where data sets lie.")] = None,
@@ -88,10 +90,10 @@ def train_judge(
     from stillmotion.recipes.judge import train_judge as train
 
     if output is None:
-        _as_usual({"--steps": steps, "--channels": channels, "--changes": changes, "--seed": seed})
+        _as_usual({"--steps": steps, "--channels": channels, "--changes": changes, "--centred": centred, "--seed": seed})
     part, splits = _source(source, data or [], data_root)
     widths = tuple(_number(width, "channels") for width in channels.split(",")) if channels else None
-    run = judge_run(part, splits, channels=widths, steps=steps, changes=tuple(changes or ()), seed=seed, device=device)
+    run = judge_run(part, splits, channels=widths, steps=steps, changes=tuple(changes or ()), centred=centred, seed=seed, device=device)
     folder = output or default_folder(part)
     _train(run, splits, folder, train)
     show_judge(folder)

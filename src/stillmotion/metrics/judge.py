@@ -24,6 +24,7 @@ from stillmotion.core.precision import full_precision
 from stillmotion.core.random import uniform
 from stillmotion.core.terms import Terms
 from stillmotion.data.base import ClipSet
+from stillmotion.metrics.paths import centroids
 from stillmotion.nn.encoders import doublings
 from stillmotion.nn.recurrent import read_both_ways
 
@@ -86,6 +87,8 @@ class JudgeConfig(BaseModel):
 
     changes: factors that are told by what changes from frame to frame alone, by networks of their own, which cannot see who is there:
     where few persons were filmed, each at few actions, a judge of frames learns who does what.
+    centred: whether frames are seen through a window of half their side about their centre of light. For one thing that wanders over black,
+    which then looks alike wherever it is.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -98,6 +101,7 @@ class JudgeConfig(BaseModel):
     rnn: Count = 256
     hidden: Count = 256
     changes: tuple[str, ...] = ()
+    centred: bool = False
 
     @model_validator(mode="after")
     def _known(self) -> JudgeConfig:
@@ -116,16 +120,16 @@ class Judge(Model):
     def __init__(self, config: JudgeConfig) -> None:
         super().__init__()
         self.config, self.frame_shape = config, (config.colours, config.size, config.size)
-        self.frames, self.rnn = self._eye(config.colours)
+        self.frames, self.rnn = self._eye(config.colours, config.size // 2 if config.centred else config.size)
         if config.changes:
-            self.changes, self.changes_rnn = self._eye(1)
+            self.changes, self.changes_rnn = self._eye(1, config.size)
         self.heads = nn.ModuleDict()
         for factor, names in config.classes.items():
             head = nn.Sequential(nn.Linear(2 * config.rnn, config.hidden), nn.ReLU(), nn.Linear(config.hidden, len(names)))
             self.heads._modules[factor] = head  # add_module refuses factors called like a method of modules, such as "type"
 
-    def _eye(self, colours: int) -> tuple[nn.Sequential, nn.LSTM]:
-        config, more = self.config, doublings(self.config.size) - 4
+    def _eye(self, colours: int, size: int) -> tuple[nn.Sequential, nn.LSTM]:
+        config, more = self.config, doublings(size) - 4
         channels = config.channels[-more:] if more < 0 else config.channels + config.channels[-1:] * more
         widths = [colours, *channels]
         blocks = [
@@ -145,7 +149,8 @@ class Judge(Model):
         With factors that are told by changes (B, 4 * rnn), the second half those of the changes; a generator moves the latter about.
         """
         self.check(clips)
-        seen = self._seen(self.frames, self.rnn, clips.frames, clips.mask)
+        frames = centred(clips.frames) if self.config.centred else clips.frames
+        seen = self._seen(self.frames, self.rnn, frames, clips.mask)
         if not self.config.changes:
             return seen
         moved = changes(clips)
@@ -204,6 +209,18 @@ def changes(clips: Clips) -> Tensor:
     both = (clips.mask[:, 1:] & clips.mask[:, :-1])[:, :, None, None, None]
     moved = torch.where(both, GAIN * (grey[:, 1:] - grey[:, :-1]).abs(), 0.0).clamp(max=1)
     return torch.cat([moved[:, :1] if moved.shape[1] else torch.zeros_like(grey), moved], 1)
+
+
+def centred(frames: Tensor) -> Tensor:
+    """Of frames (B, T, C, H, H) the window (B, T, C, H // 2, H // 2) about the centre of light of each; of dark ones that in the middle."""
+    size, window = frames.shape[-1], frames.shape[-1] // 2
+    centre = centroids(frames.float()).flatten(0, 1).nan_to_num((size - 1) / 2)
+    first = (centre - (window - 1) / 2).round().long() + window  # in frames with a border of that width
+    wide, along = F.pad(frames.flatten(0, 1), (window,) * 4), torch.arange(window, device=frames.device)
+    columns, rows = (first[:, axis, None] + along for axis in (0, 1))
+    each = torch.arange(len(wide), device=frames.device)[:, None, None]
+    cut = wide.movedim(1, -1)[each, rows[:, :, None], columns[:, None, :]]
+    return cut.movedim(-1, 1).view(*frames.shape[:3], window, window)
 
 
 def shifted(frames: Tensor, generator: torch.Generator) -> Tensor:

@@ -50,11 +50,12 @@ LESSONS = {"sprites": Lessons(CHANNELS, 700), "digits": Lessons((32, 64, 128, 25
 
 def judge_run(
     data: Part, splits: Splits, *, channels: tuple[int, ...] | None = None, steps: int | None = None, changes: tuple[str, ...] = (),
-    seed: int = 0, device: str = "auto",
+    centred: bool = False, seed: int = 0, device: str = "auto",
 ) -> Run:  # fmt: skip
     """The run that trains a judge for this data: Adam at 1e-3 with betas (0.5, 0.999), as published; the rate falls to a twentieth.
 
-    changes: factors that it is told by what changes from frame to frame alone. Raises UserError for one that it cannot learn.
+    changes: factors that it is told by what changes from frame to frame alone. centred: frames are seen about their centre of light.
+    Raises UserError for a factor that it cannot learn.
     """
     lessons = LESSONS.get(data.name, NARROW)
     colours, size, _ = splits.train.frame_shape
@@ -64,6 +65,8 @@ def judge_run(
     options = {"classes": classes, "colours": colours, "size": size, "channels": channels or lessons.channels}
     if changes:
         options["changes"] = changes
+    if centred:
+        options["centred"] = True
     stage = Stage(
         name="judge",
         steps=steps or lessons.steps,

@@ -173,7 +173,7 @@ def _digit_judge(lab: Lab) -> tuple[LoadedJudge, dict[str, Any]]:
     plain = digits(cast(Size, lab.size)).data
     data = Part(name=plain.name, options={**plain.options, **{name: times * count for name, count in counts.items()}})
     splits = vdsm_digits.digits_alone(load_part(data, show=False))
-    lessons = lessons_for(data, splits, lab.plan)
+    lessons = lessons_for(data, splits, lab.plan, centred=True)
     folder = lab.folder / "judge"
     judge = taught(lessons, lambda: vdsm_digits.handwritten(splits), folder, lab.plan)
     return judge, facts_of(judge, lessons, splits, folder)
