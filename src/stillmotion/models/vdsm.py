@@ -71,9 +71,7 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
         self.static_head = nn.Linear(128, 2 * static)
         self.static_mean, self.static_scale = nn.Linear(static, static), nn.Linear(static, static)  # f_s
         self.experts = 1 if config.single_decoder else static
-        self.decoder = BlendedDecoder(
-            self.experts, pose + static, config.decoder_channels, self.frame_shape, first_pixel=config.first_pixel
-        )
+        self.decoder = BlendedDecoder(self.experts, pose + static, config.decoder_channels, self.frame_shape)
         self.pixels = Pixels(config.likelihood, config.pixel_scale)
         size, layers, rate = config.rnn_size, config.rnn_layers, config.rnn_dropout
         self.sequence_encoder = SequenceEncoder(pose, size, layers, rate)

@@ -32,8 +32,6 @@ class VDSMConfig(BaseModel):
     transition_hidden: Count = 64
     likelihood: Likelihood = "bernoulli"
     pixel_scale: Positive = 0.05
-    first_pixel: Annotated[float, Gt(0), Lt(1)] | None = None
-    """About what pixels are before training; None is the paper, grey."""
     temperature: Positive = 10.0
     """The final inverse temperature of the softmax over experts, used wherever no schedule says otherwise (D3)."""
     prior_scale: Literal["variance", "deviation"] = "variance"

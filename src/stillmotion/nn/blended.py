@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from scipy.special import logit
 from torch import Tensor, nn
 from torch.autograd import Function
 
@@ -31,13 +30,9 @@ class BlendedDecoder(nn.Module):
 
     mix: (B, experts), the shares of the experts, rows sum to 1. code: (B, T, inputs).
     Output: logits (B, T, C, H, W), float32. `channels`: one number per resolution from 4 x 4 up to half the frame size.
-    first_pixel: about what pixels are before training; None is grey, a sigmoid of 0.
     """
 
-    def __init__(
-        self, experts: int, inputs: int, channels: Sequence[int], frame_shape: tuple[int, ...], slope: float = 0.01,
-        first_pixel: float | None = None,
-    ) -> None:  # fmt: skip
+    def __init__(self, experts: int, inputs: int, channels: Sequence[int], frame_shape: tuple[int, ...], slope: float = 0.01) -> None:
         super().__init__()
         colours, size, _ = frame_shape
         if len(channels) != doublings(size):
@@ -49,8 +44,6 @@ class BlendedDecoder(nn.Module):
             nn.Parameter(torch.empty(experts, fan_in, 16 * width)) for fan_in, width in zip(fans, self.widths, strict=True)
         )
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(experts, width)) for width in self.widths)
-        if first_pixel is not None:
-            nn.init.constant_(self.biases[-1], float(logit(first_pixel)))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
