@@ -138,6 +138,13 @@ def test_the_first_pixels_are_those_asked_for() -> None:
     torch.testing.assert_close(net(torch.randn(2, 5)).sigmoid(), torch.full((2, 3, 16, 16), 0.05))
 
 
+@torch.no_grad()
+def test_the_smallest_frames_have_no_layer_to_modulate() -> None:
+    net = BackboneDecoder(5, (3, 8, 8), "light", SMALL, modulated=True)
+    assert net.style is None
+    assert net(torch.randn(2, 5)).shape == (2, 3, 8, 8)
+
+
 def test_a_decoder_without_norms_cannot_be_modulated() -> None:
     with pytest.raises(UserError, match="a backbone that normalises, for a modulated decoder, got 'report'"):
         BackboneDecoder(5, (3, 64, 64), "report", SMALL, modulated=True)
