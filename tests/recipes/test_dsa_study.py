@@ -135,7 +135,7 @@ def test_every_run_is_told_of_and_measured_on_test_clips(found: Reproduced, fold
     assert found.judge is not None
     assert Path(found.judge["folder"]) == folder / "judge"
     assert set(found.judge["accuracy"]) == {"body", "bottomwear", "topwear", "hair", "action_direction", "action", "direction"}
-    for name in ("kl_full_static", "kl_beta150_path", "swap_static256_both_accuracy", "order_beta1_below_beta6"):
+    for name in ("kl_full_static", "kl_beta150_path", "swap_static256_both_accuracy"):
         assert name in found.figures, name
 
 
@@ -165,7 +165,7 @@ def test_steps_that_are_told_are_of_all_stages_that_see_frames(
 ) -> None:
     monkeypatch.setitem(dsa.SPRITES, "quick", replace(dsa.SPRITES["quick"], steps=60))  # whatever `few` made of it
     told = dsa_study._length(Lab(tmp_path, Plan(quick=quick)))
-    assert f"{part} steps each (the main model: {whole})" in told
+    assert f"{part} steps each (the main model: {whole}), Gaussian pixels of deviation 0.5 (the main model: 0.2)" in told
 
 
 def test_what_is_reproduced_is_registered() -> None:
@@ -193,6 +193,11 @@ def test_the_order_of_beta_is_counted_factor_by_factor() -> None:
     found = order(compared)
     assert found["order_beta1_below_beta6"].value == pytest.approx(5 / 7)
     assert found["order_beta6_below_beta150"].value == 1
+    found = order({"beta1": told([0.1] * 4 + [0.0] * 3), "beta6": told([0.2] * 3 + [0.0] * 4), "beta150": told([0.2] * 3 + [0.0] * 4)})
+    assert found["order_beta1_below_beta6"].value == 3 / 4, "rows in which both are always right are no part of the order"
+    assert found["order_beta6_below_beta150"].value == 0
+    perfect = {key: told([0.0] * 7) for key in compared}
+    assert order(perfect) == {}
 
 
 @pytest.mark.data
