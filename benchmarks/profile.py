@@ -17,9 +17,9 @@ from torch.profiler import profile as torch_profile
 
 from stillmotion.models.vdsm import VDSM
 
-GROUPS = ("encoder", "blend", "decoder products", "overlap-add", "recurrent", "losses", "optimiser", "other")
+GROUPS = ("encoder", "blend", "decoder", "recurrent", "losses", "optimiser", "other")
 MARK = "part: "
-OPERATIONS = {"Blend": "blend", "OverlapAdd": "overlap-add"}
+OPERATIONS = {"Blend": "blend"}
 BACKWARD = "autograd::engine::evaluate_function"
 
 
@@ -41,7 +41,7 @@ def profile(model: VDSM, step: Callable[[], object]) -> dict[str, float]:
 def parts(model: VDSM) -> Iterator[None]:
     """Within it, the profiler sees which part of the model an operation of the forward pass belongs to."""
     marked: list[tuple[Any, str, str]] = [(model, "forward", "losses"), (model.encoder, "forward", "encoder")]
-    marked += [(model.decoder, "forward", "decoder products"), (model, "_dynamic", "recurrent"), (model, "_path", "recurrent")]
+    marked += [(model.decoder, "forward", "decoder"), (model, "_dynamic", "recurrent"), (model, "_path", "recurrent")]
     with ExitStack() as stack:
         for owner, method, name in marked:
             setattr(owner, method, _marked(getattr(owner, method), name))

@@ -9,7 +9,7 @@ from torch import Tensor
 from oracles import convolutions
 from stillmotion.core.errors import UserError
 from stillmotion.nn import blended
-from stillmotion.nn.blended import BlendedDecoder, blend, overlap_add
+from stillmotion.nn.blended import BlendedDecoder, blend, grow, overlap_add
 
 SLOPE = 0.01
 
@@ -53,13 +53,28 @@ def test_its_gradients_are_those_of_the_convolutions() -> None:
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.parametrize("at_once", [1, 1 << 20])
 @pytest.mark.parametrize("slope", [1.0, 0.01, 0.3])
-@pytest.mark.parametrize(("clips", "steps", "size", "width"), [(1, 1, 1, 1), (2, 3, 2, 2), (1, 2, 3, 1)])
-def test_overlap_add_has_the_gradient_of_its_values(slope: float, clips: int, steps: int, size: int, width: int) -> None:
+@pytest.mark.parametrize(("clips", "steps", "size", "width"), [(1, 1, 1, 1), (3, 2, 2, 2), (1, 2, 3, 1)])
+def test_a_layer_has_the_gradient_of_its_values(
+    clips: int, steps: int, size: int, width: int, slope: float, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blended, "PATCHES", at_once)
     g = torch.Generator().manual_seed(0)
-    patches = torch.randn(clips * steps, size, size, 16 * width, dtype=torch.float64, generator=g, requires_grad=True)
-    bias = torch.randn(clips, width, dtype=torch.float64, generator=g, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda p, b: overlap_add(p, b, slope), (patches, bias), atol=1e-9, rtol=1e-6)
+    shapes = (clips, steps * size * size, 3), (clips, 3, 16 * width), (clips, width)
+    parts = [torch.randn(shape, dtype=torch.float64, generator=g, requires_grad=True) for shape in shapes]
+    assert torch.autograd.gradcheck(lambda *inputs: grow(*inputs, slope, steps), parts, atol=1e-9, rtol=1e-6)
+
+
+@pytest.mark.parametrize("at_once", [1, 3 * 16 * 16 * 8])
+def test_a_layer_gives_the_same_however_many_clips_at_a_time(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, (mix, code) = decoder(), inputs()
+    whole = net(mix, code)
+    wanted = torch.autograd.grad(whole.square().sum(), [code, *net.parameters()])
+    monkeypatch.setattr(blended, "PATCHES", at_once)
+    again = net(mix, code)
+    torch.testing.assert_close(again, whole)
+    torch.testing.assert_close(torch.autograd.grad(again.square().sum(), [code, *net.parameters()]), wanted)
 
 
 @pytest.mark.parametrize(("a", "b", "p", "q"), [(0, 0, 1, 1), (1, 0, 0, 1), (0, 1, 1, 0), (1, 1, 0, 0)])

@@ -35,7 +35,7 @@ Source = Literal["auto", "mnist", "sklearn"]
 
 
 def load(
-    *, root: Path | None = None, clips: int = 4000, validation: int = 400, test: int = 800, steps: int = 16, size: int = 64,
+    *, root: Path | None = None, clips: int = 8000, validation: int = 400, test: int = 800, steps: int = 16, size: int = 64,
     seed: int = 0, grey: bool = False, source: Source = "auto",
 ) -> Splits:
     """Clips of `steps` frames, `size` x `size`, in three colour channels that are equal, or in one where `grey`.

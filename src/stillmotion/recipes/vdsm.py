@@ -56,8 +56,8 @@ def pendula(size: Size = "laptop", *, data: dict[str, Any] | None = None, seed: 
 
 def digits(size: Size = "laptop", *, data: dict[str, Any] | None = None, seed: int = 0) -> Run:
     """Moving digits: the digit stays, its trajectory moves."""
-    model: dict[str, Any] = {"static": 12, **({**LIGHT, "decoder_input": "units"} if size != "paper" else {})}
-    steps = {"quick": (60, 60, 30), "laptop": (5000, 3000, 1000), "paper": (15_000, 5000, 10_000)}[size]
+    model: dict[str, Any] = {"static": 12} if size == "paper" else {"static": 32, **LIGHT, "decoder_input": "units"}
+    steps = {"quick": (60, 60, 30), "laptop": (6000, 2000, 1000), "paper": (15_000, 5000, 10_000)}[size]
     if size == "paper":
         stages = _published(_stages(*steps, rate=1e-3, batch=20), batch=30)
     else:

@@ -41,9 +41,9 @@ SHOWN = 3
 
 MIXED = 6
 """Clips in each picture of swapped digits."""
-DIGITS = {"clips": 4000, "validation": 400, "test": 800}
-DIGITS_QUICK = {"clips": 200, "validation": 20, "test": 40}
-JUDGED = {"quick": 1, "laptop": 3, "paper": 3}
+DIGITS = {"clips": 8000, "validation": 400, "test": 800}
+DIGITS_QUICK = {"clips": 400, "validation": 20, "test": 40}
+JUDGED = {"quick": 1, "laptop": 2, "paper": 2}
 """Clips that the judge of digits learns from, as a multiple of those of the model: in the same proportion, so that each image stays in
 the split that it is in for the model."""
 SWAPPED = {"quick": 40, "laptop": 400, "paper": 800}
