@@ -161,3 +161,16 @@ def test_the_changelog_has_its_fixed_sections_in_order() -> None:
     fixed = ["Breaking changes", "New", "Bug fixes", "Numbers", "Documentation", "Other"]
     for release in text.split("\n## ")[1:]:
         assert re.findall(r"^### (.+)$", release, re.MULTILINE) == fixed
+
+
+def test_every_picture_is_shown_on_a_page_and_small() -> None:
+    folder = ROOT / "docs" / "results" / "pictures"
+    there = {path.relative_to(ROOT) for path in folder.iterdir()}
+    shown = set()
+    for page in PAGES:
+        for target in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+            shown.add((page.parent / target).resolve().relative_to(ROOT))
+    assert there
+    assert there == shown, "each has a page, and words for those who cannot see it"
+    assert sum((ROOT / path).stat().st_size for path in there) < 4_000_000
+    assert not [path for path in there if "weizmann" in path.name.lower()], "these may not be passed on"
