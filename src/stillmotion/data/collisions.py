@@ -34,11 +34,15 @@ class Walls:
 
     def depth(self, place: Tensor) -> Tensor:
         """How far places (..., 2) lie inside of each wall, (..., W)."""
-        return place @ self.normals.T - self.offsets
+        return self.into(place) - self.offsets
+
+    def into(self, vectors: Tensor) -> Tensor:
+        """How far vectors (..., 2) reach into the room, (..., W). No product of matrices: its last digits depend on how many there are."""
+        return vectors[..., :1] * self.normals[:, 0] + vectors[..., 1:] * self.normals[:, 1]
 
     def contact(self, place: Tensor, velocity: Tensor) -> tuple[Tensor, Tensor]:
         """A `Contact`: the first wall that each ball flies through."""
-        wait = _fall(self.depth(place).clamp_min(0), velocity @ self.normals.T, self.normals @ self.pull)
+        wait = _fall(self.depth(place).clamp_min(0), self.into(velocity), self.into(self.pull))
         first, wall = wait.min(1)
         return first, self.normals[wall]
 
