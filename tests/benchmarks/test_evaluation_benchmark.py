@@ -23,7 +23,7 @@ def bench() -> Timed:
 def test_the_full_size_is_that_of_the_test_clips_of_sprites() -> None:
     assert [9 * people for people in FULL.characters] == [8100, 900, 2664]
     assert sum(FULL.characters) == 6**4
-    assert FULL.model["decoder_channels"] == (192, 96, 48, 32)
+    assert FULL.model["decoder_channels"] == (128, 64, 32, 32)
     assert FULL.channels == (64, 128, 256, 512)
 
 

@@ -13,7 +13,7 @@ def bernoulli_nll(logits: Tensor, frames: Tensor) -> Tensor:
 
     Frames in [0, 1] that are not binary are taken as probabilities, as all papers here do; it is then no density of the pixels.
     """
-    # softplus(a) - a x: half the time of torch's own cross-entropy, and the same sums; linear from 40 on, where float64 ends
+    # softplus(a) - a x: half the time of torch's cross-entropy, its sums but for the last digits; linear from 40 on, where float64 ends
     return (F.softplus(logits, threshold=40) - logits * frames).flatten(2).sum(-1)
 
 

@@ -35,8 +35,6 @@ SMALL: dict[str, Any] = {
     "encoder_channels": (16, 16, 32, 32, 128), "decoder_channels": (64, 48, 32, 16), "rnn_layers": 1, "rnn_size": 128, "rnn_dropout": 0.0,
 }
 LIGHT: dict[str, Any] = {"encoder_channels": (16, 16, 32, 64, 256), "decoder_channels": (128, 64, 32, 32), "rnn_layers": 1}
-WIDER = (192, 96, 48, 32)
-"""Channels of the decoder on standard Sprites: its clothes have shades that a narrow one draws as one another's."""
 MIDDLE: dict[str, Any] = {"decoder_channels": (256, 128, 64, 32), "rnn_layers": 2, "rnn_size": 256}
 
 
@@ -91,8 +89,6 @@ def sprites(size: Size = "laptop", *, data: dict[str, Any] | None = None, seed: 
         "static": 40, **LIGHT, "decoder_input": "units", "crossed": True, "recolour": 1.0, "dynamic_input": "samples",
         "static_grid": 0.1, "dynamic_grid": 0.25,
     }  # fmt: skip
-    if (data or {}).get("version", "standard") == "standard":
-        model["decoder_channels"] = WIDER
     return scrambled(_run("vdsm/sprites", "sprites", data or {}, model, stages, seed))
 
 
