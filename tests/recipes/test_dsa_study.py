@@ -163,7 +163,8 @@ def test_a_run_of_the_same_settings_is_not_trained_twice(few: None, tmp_path: Pa
 def test_steps_that_are_told_are_of_all_stages_that_see_frames(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: bool, whole: str, part: str
 ) -> None:
-    monkeypatch.setitem(dsa.SPRITES, "quick", replace(dsa.SPRITES["quick"], steps=60))  # whatever `few` made of it
+    asked = replace(dsa.SPRITES["quick"], model=dsa.SPRITES["laptop"].model, steps=60)  # whatever `few` made of it
+    monkeypatch.setitem(dsa.SPRITES, "quick", asked)
     told = dsa_study._length(Lab(tmp_path, Plan(quick=quick)))
     assert f"{part} steps each (the main model: {whole}), Gaussian pixels of deviation 0.5 (the main model: 0.2)" in told
 
