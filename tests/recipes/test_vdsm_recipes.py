@@ -151,11 +151,13 @@ def test_a_zero_is_not_taken_for_nothing(tmp_path: Path) -> None:
     assert run.data.options == {"folder": str(tmp_path), "seed": 0, "steps": 0, "stride": 0, "fps": 0.0}
 
 
-def test_grouping_is_for_the_first_stage_alone(tmp_path: Path) -> None:
-    run = run_for(str(tmp_path), group_by="person")
-    assert [(stage.feed.group_by, stage.feed.clips_per_group) for stage in run.stages] == [("person", 2), (None, 1), (None, 1)]
-    unlabelled = run_for(str(tmp_path)).stages
-    assert [(stage.feed.group_by, stage.feed.clips_per_group) for stage in unlabelled] == [("clip", 2), (None, 1), (None, 1)]
+def test_windows_of_a_clip_are_grouped_in_the_first_stage_alone_and_clips_of_a_class_are_crossed_in_both(tmp_path: Path) -> None:
+    plain, grouped = run_for(str(tmp_path)), run_for(str(tmp_path), group_by="person")
+    assert [run.model.options.get("crossed", False) for run in (plain, grouped)] == [False, True]
+    feeds = [[(stage.feed.group_by, stage.feed.batch) for stage in run.stages if stage.name != "paths"] for run in (plain, grouped)]
+    assert feeds == [[("clip", 10), (None, 10)], [("person", 10), ("person", 5)]]
+    check(grouped)
+    check(as_released(grouped))
 
 
 def test_what_is_given_for_a_folder_reaches_the_reader(tmp_path: Path) -> None:

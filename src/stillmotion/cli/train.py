@@ -40,7 +40,7 @@ Fps = Annotated[float | None, reading(help="Keep this many frames per second, th
 Grey = Annotated[bool, reading("--grey", help="One grey channel instead of three colours.")]
 Pattern = Annotated[str | None, labelling(help=f"Labels from file names, for metrics only: named groups, e.g. {EXAMPLE}.")]
 LabelsFrom = Annotated[str | None, labelling(help="folders: each level of sub-folders is a label, for metrics only.")]
-GroupBy = Annotated[str | None, labelling(help="Let stage one see two clips of one class of this label as one identity.")]
+GroupBy = Annotated[str | None, labelling(help="Learn from two clips of one class of this label at a time, as of one identity.")]
 Tail = Annotated[float, labelling(help="Validate on this last fraction of every clip's frames, not on whole clips.")]
 ClipPer = Annotated[str | None, labelling(help="Test on one whole clip of each class of this label.")]
 Pairs = Annotated[list[str] | None, labelling(help="Test on the clips with these labels, e.g. person=3,action=bend; may be repeated.")]

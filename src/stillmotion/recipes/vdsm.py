@@ -60,7 +60,7 @@ def digits(size: Size = "laptop", *, data: dict[str, Any] | None = None, seed: i
         stages = _published(_stages(*steps, rate=1e-3, batch=20), batch=30)
     else:
         # stage two decodes every frame of its clips, where stage one decodes half of them
-        stages = _in_stage_two(_stages(*steps, rate=1.5e-3, batch=20, frames=8, lambda_z=PRESSED), batch=10)
+        stages = _in_stage_two(_stages(*steps, rate=1.5e-3, batch=20, frames=8, lambda_z=PRESSED), Feed(batch=10))
     return _run("vdsm/digits", "digits", data or {}, model, stages, seed)
 
 
@@ -95,13 +95,17 @@ def sprites(size: Size = "laptop", *, data: dict[str, Any] | None = None, seed: 
 def videos(size: Size = "laptop", *, data: dict[str, Any], seed: int = 0, group_by: str | None = None) -> Run:
     """A folder of videos. A group is two windows of one clip, or two clips of one class of `group_by`.
 
-    lambda_z ends at 2: poses of real video would otherwise say what belongs to the whole clip, the colour of a wall for one.
+    lambda_z ends at 2: poses of real video would otherwise say what belongs to the whole clip, the colour of a wall for one. With
+    `group_by` the static code of one clip decodes the other, in both stages, and so need not know what is done in either.
     """
     colours = {"channels": 1 if data.get("grey") else 3, "size": data.get("size", 64)}
     model = {"static": 16, "pose": 20, "dynamic": 32, "likelihood": "gaussian", "recolour": 1.0, **MIDDLE, **colours}
     steps = {"quick": (60, 60, 30), "laptop": (5000, 2000, 1000), "paper": (15_000, 5000, 10_000)}[size]
     feed = Feed(batch=10, frames=8, group_by=group_by or "clip", clips_per_group=2)
     stages = _stages(*steps, rate=1e-3, feed=feed, lambda_z=Schedule(points=((0, 30), (0.1, 19), (0.2, 11), (0.3, 6), (0.5, 2))))
+    if group_by is not None:
+        model["crossed"] = True
+        stages = _in_stage_two(stages, Feed(batch=5, group_by=group_by, clips_per_group=2))
     return _run("vdsm/videos", "videos", data, _fit_channels(model), stages, seed)
 
 
@@ -163,13 +167,13 @@ def of(data: Part, size: Size, *, seed: int = 0, group_by: str | None = None) ->
 
 def _published(stages: tuple[Stage, ...], batch: int) -> tuple[Stage, ...]:
     """Without the cooling and the clipping of the small runs, and with the published batch of stage two."""
-    return _in_stage_two(tuple(stage.model_copy(update={"decay": None, "clip_norm": None}) for stage in stages), batch)
+    return _in_stage_two(tuple(stage.model_copy(update={"decay": None, "clip_norm": None}) for stage in stages), Feed(batch=batch))
 
 
-def _in_stage_two(stages: tuple[Stage, ...], batch: int) -> tuple[Stage, ...]:
-    """With so many clips to a step of stage two."""
+def _in_stage_two(stages: tuple[Stage, ...], feed: Feed) -> tuple[Stage, ...]:
+    """With this feed in stage two."""
     poses, paths, sequence = stages
-    return poses, paths, sequence.model_copy(update={"feed": Feed(batch=batch)})
+    return poses, paths, sequence.model_copy(update={"feed": feed})
 
 
 def scrambled(run: Run) -> Run:

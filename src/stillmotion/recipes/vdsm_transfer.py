@@ -91,7 +91,8 @@ def _groups(lab: Lab, seed: int) -> list[Group]:
 
 
 def _run(lab: Lab, pairs: Mapping[str, str], seed: int) -> Run:
-    return videos(cast(Size, lab.size), data=footage(pairs).options, seed=seed)
+    """Groups are of one person, as the paper groups Sprites: what a person does in one clip is not asked of its code in another."""
+    return videos(cast(Size, lab.size), data=footage(pairs).options, seed=seed, group_by="person")
 
 
 def _witness(lab: Lab) -> tuple[Witness, dict[str, Any]]:
