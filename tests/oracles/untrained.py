@@ -27,10 +27,11 @@ def untrained(run: Run, folder: Path, plan: Plan) -> Path:
 
 
 def small_recipe(name: str, **options: Any) -> Callable[..., Run]:
-    """In the place of a recipe: a small VDSM on 16 x 16 frames of this data."""
+    """In the place of a recipe: a small VDSM on 16 x 16 frames of this data; the name of the recipe tells what is grouped by."""
 
-    def recipe(size: str = "laptop", *, data: dict[str, Any] | None = None, seed: int = 0) -> Run:
+    def recipe(size: str = "laptop", *, data: dict[str, Any] | None = None, seed: int = 0, group_by: str | None = None) -> Run:
         part = Part(name=name, options={"size": 16, **options, **(data or {})})
-        return tiny_run(data=part, model=Part(name="vdsm", options=model_options(16)), seed=seed)
+        run = tiny_run(data=part, model=Part(name="vdsm", options=model_options(16)), seed=seed)
+        return run.model_copy(update={"recipe": f"{name} by {group_by}"})
 
     return recipe
