@@ -152,7 +152,7 @@ def test_the_run_says_how_it_is_trained() -> None:
     assert (stage.decay(0.0), stage.decay(0.3), stage.decay(1.0)) == (1.0, 1.0, 0.05)
     assert (stage.steps, run.model.options["channels"]) == (NARROW.steps, NARROW.channels)
     assert (run.model.options["size"], run.model.options["colours"]) == (8, 3)
-    assert judge_run(Part(name="sprites"), toys()).model.options["channels"] == (64, 128, 256, 512)
+    assert judge_run(Part(name="sprites"), toys()).model.options["channels"] == (32, 64, 128, 256)
 
 
 def test_factors_of_movement_can_be_told_by_changes_alone_where_they_are_known() -> None:
