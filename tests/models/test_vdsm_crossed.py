@@ -213,7 +213,7 @@ def test_codes_without_a_generator_are_read_from_means_and_draws_from_samples() 
 
 OPTIONS: dict[str, dict[str, object]] = {
     "crossed": {"crossed": True}, "crossed and recoloured": {"crossed": True, "recolour": 1.0}, "samples": {"dynamic_input": "samples"},
-    "both": {"crossed": True, "dynamic_input": "samples", "posterior": "iaf"}, "foresight": {"foresight": 0.5},
+    "both": {"crossed": True, "dynamic_input": "samples", "posterior": "iaf"},
 }  # fmt: skip
 
 

@@ -30,7 +30,7 @@ from stillmotion.core.gaps import bridge
 from stillmotion.core.groups import apart, from_others, halves
 from stillmotion.core.masks import average, total, until_last
 from stillmotion.core.precision import full_precision
-from stillmotion.core.random import normal, uniform
+from stillmotion.core.random import normal
 from stillmotion.core.terms import Terms
 from stillmotion.models.vdsm_config import VDSMConfig
 from stillmotion.nn.blended import BlendedDecoder
@@ -136,7 +136,7 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
         rows = self._pose_rows(clips) if clips.frames.ndim == 5 else clips.frames
         with full_precision(rows):
             target = _pose(rows.detach())
-            dynamic = self._dynamic(self._told(target, generator), self._known(clips.mask, generator), generator)
+            dynamic = self._dynamic(self._told(target, generator), clips.mask, generator)
             _, divergence, path = self._path(dynamic.sample(generator), clips.mask.shape[1], generator, bend=False)
             values = {
                 "path_match": total(kl(target, path), clips.mask), "dynamic_kl": kl_to_prior(dynamic, self.dynamic_prior),
@@ -149,7 +149,7 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
         clips, count = self._crossed(clips)
         static, poses, match = self._taught(clips, count, weights, generator)
         with full_precision(static.mean):
-            dynamic = self._dynamic(self._told(poses, generator), self._known(clips.mask, generator), generator)
+            dynamic = self._dynamic(self._told(poses, generator), clips.mask, generator)
             s, d = static.sample(generator), dynamic.sample(generator)
             z, divergence, _ = self._path(d, clips.mask.shape[1], generator)
             path_kl = total(divergence, until_last(clips.mask))
@@ -224,15 +224,6 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
     def _told(self, poses: Gaussian, generator: torch.Generator | None) -> Tensor:
         """What q(d | x) reads of the poses; without a generator their means."""
         return poses.sample(generator) if self.config.dynamic_input == "samples" else poses.mean
-
-    def _known(self, mask: Tensor, generator: torch.Generator | None) -> Tensor:
-        """The frames that q(d | x) is read from in training: of a share of the clips that have three or more, all but the last one."""
-        if not (self.training and self.config.foresight and generator is not None):
-            return mask
-        count = mask.sum(1, keepdim=True)
-        kept = (uniform((len(mask), 1), generator, self.start) >= self.config.foresight) | (count <= 2)
-        known: Tensor = mask & (kept | (mask.cumsum(1) < count))
-        return known
 
     def _path(
         self, d: Tensor, steps: int, generator: torch.Generator | None, bend: bool = True
@@ -362,12 +353,11 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
         """A path for any number of steps from its beginning, and the Gaussians before flows, where those of the beginning are given.
 
         The sequence decoder is at home in as many frames as it was trained on, no further. Each frame after these is told by the
-        `window` frames before it, read as if they were a clip; with foresight by one fewer, as it then learned to.
+        `window` frames before it, read as if they were a clip.
         """
-        read = window - 1 if self.config.foresight and window > 2 else window
-        there = torch.ones(len(path), read, dtype=torch.bool, device=path.device)
+        there = torch.ones(len(path), window, dtype=torch.bool, device=path.device)
         while path.shape[1] < steps:
-            further, _, new = self._path(self._dynamic(path[:, -read:], there, None).mean, read + 1, generator)
+            further, _, new = self._path(self._dynamic(path[:, -window:], there, None).mean, window + 1, generator)
             path = torch.cat([path, further[:, -1:]], 1)
             told = told and Gaussian.joined([told, Gaussian(new.mean[:, -1:], new.scale[:, -1:])], 1)
         return path, told

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Lt
 from pydantic import BaseModel, ConfigDict
 
 from stillmotion.objectives.pixels import Likelihood
@@ -56,9 +56,6 @@ class VDSMConfig(BaseModel):
     static_grid: Annotated[float, Ge(0)] = 0.0
     dynamic_grid: Annotated[float, Ge(0)] = 0.0
     """The means of q(s | x) and q(d | x) are multiples of this, in scales of their priors, and tell nothing finer. 0 is the paper."""
-    foresight: Annotated[float, Ge(0), Le(1)] = 0.0
-    """Share of the clips of which, in training, q(d | x) is read without the last frame, which the path then has to foresee, as it has to
-    where clips are rolled on. 0 is the paper."""
 
     @classmethod
     def as_released(cls, **changes: object) -> VDSMConfig:

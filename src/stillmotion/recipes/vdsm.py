@@ -40,10 +40,10 @@ MIDDLE: dict[str, Any] = {"decoder_channels": (256, 128, 64, 32), "rnn_layers": 
 
 def pendula(size: Size = "laptop", *, data: dict[str, Any] | None = None, seed: int = 0) -> Run:
     """Coloured pendula: colour stays, the swing moves."""
-    model = {"static": 8, "pose": 10, "dynamic": 12, "foresight": 0.5, **SMALL}
+    model = {"static": 8, "pose": 10, "dynamic": 12, **SMALL}
     if size == "paper":
         model = {"static": 8}
-    steps = {"quick": (60, 60, 30), "laptop": (2000, 800, 400), "paper": (10_000, 4000, 5000)}[size]
+    steps = {"quick": (60, 60, 30), "laptop": (2000, 3000, 400), "paper": (10_000, 4000, 5000)}[size]
     if size == "paper":
         stages = _published(_stages(*steps, rate=5e-4, batch=50), batch=20)
     else:
@@ -205,7 +205,6 @@ def as_released(run: Run) -> Run:
     stages = (poses.model_copy(update=first), sequence.model_copy(update=second))
     ours = {
         "recolour": 0.0, "crossed": False, "decoder_input": "mixture", "dynamic_input": "means", "static_grid": 0.0, "dynamic_grid": 0.0,
-        "foresight": 0.0,
     }  # fmt: skip
     options = VDSMConfig.as_released(**{**run.model.options, **ours}).model_dump(mode="json")
     return run.model_copy(update={"stages": stages, "model": Part(name="vdsm", options=options)})
