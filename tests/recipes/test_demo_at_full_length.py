@@ -18,5 +18,5 @@ def test_swapped_pendula_have_the_colour_of_one_and_the_swing_of_the_other(tmp_p
     assert figures["swap_static_accuracy"] >= 0.95
     assert figures["swap_action_accuracy"] >= 0.95
     for way in ("mean", "sample"):
-        assert abs(figures[f"probe_static_speed_{way}"] - figures["chance_speed"]) <= 0.10
-        assert figures[f"probe_dynamic_colour_{way}"] - figures["chance_colour"] <= 0.15
+        assert abs(figures[f"leak_static_to_speed_{way}"] - figures["chance_speed"]) <= 0.10
+        assert figures[f"leak_dynamic_to_colour_{way}"] - figures["chance_colour"] <= 0.15
