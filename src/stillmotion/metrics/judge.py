@@ -25,6 +25,7 @@ from stillmotion.core.random import uniform
 from stillmotion.core.terms import Terms
 from stillmotion.data.base import ClipSet
 from stillmotion.metrics.paths import centroids
+from stillmotion.nn.convolutions import Conv2d
 from stillmotion.nn.encoders import doublings
 from stillmotion.nn.recurrent import read_both_ways
 
@@ -133,9 +134,9 @@ class Judge(Model):
         channels = config.channels[-more:] if more < 0 else config.channels + config.channels[-1:] * more
         widths = [colours, *channels]
         blocks = [
-            nn.Sequential(nn.Conv2d(a, b, 4, 2, 1), nn.BatchNorm2d(b), nn.LeakyReLU(0.2, inplace=True)) for a, b in pairwise(widths)
+            nn.Sequential(Conv2d(a, b, 4, 2, 1), nn.BatchNorm2d(b), nn.LeakyReLU(0.2, inplace=True)) for a, b in pairwise(widths)
         ]
-        last = nn.Sequential(nn.Conv2d(widths[-1], config.code, 4), nn.BatchNorm2d(config.code), nn.Tanh())
+        last = nn.Sequential(Conv2d(widths[-1], config.code, 4), nn.BatchNorm2d(config.code), nn.Tanh())
         return nn.Sequential(*blocks, last), nn.LSTM(config.code, config.rnn, batch_first=True, bidirectional=True)
 
     @property

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from stillmotion.core.errors import UserError
 from stillmotion.core.precision import full_precision
+from stillmotion.nn.convolutions import Conv2d, ConvTranspose2d
 from stillmotion.nn.encoders import doublings
 
 Backbone = Literal["report", "paper", "light"]
@@ -72,7 +73,7 @@ class BackboneEncoder(nn.Module):
         plan, steps = PLANS[backbone], _steps(PLANS[backbone], frame_shape, width)
         parts: list[nn.Module] = []
         for (a, b), _, stride in steps:
-            parts += [nn.Conv2d(a, b, plan.kernel, stride, plan.padding), *_after(plan, b)]
+            parts += [Conv2d(a, b, plan.kernel, stride, plan.padding), *_after(plan, b)]
         widths = [steps[-1].channels[1] * steps[-1].sides[1] ** 2, *(_scaled(value, width) for value in plan.dense)]
         parts += [nn.Flatten(), *_layers(plan, widths)]
         self.features = widths[-1]
@@ -158,13 +159,13 @@ def _steps(plan: Plan, frame_shape: tuple[int, ...], width: float) -> list[Step]
     return steps
 
 
-def _transposed(plan: Plan, step: Step) -> nn.ConvTranspose2d:
+def _transposed(plan: Plan, step: Step) -> ConvTranspose2d:
     """Back through a step. A row that the way in dropped comes back by a wider kernel; with padding, the kernel already reaches it."""
     (outer, inner), (before, after) = step.channels, step.sides
     lost = before - ((after - 1) * step.stride + plan.kernel - 2 * plan.padding)
     if plan.padding:
-        return nn.ConvTranspose2d(inner, outer, plan.kernel, step.stride, plan.padding, output_padding=lost)
-    return nn.ConvTranspose2d(inner, outer, plan.kernel + lost, step.stride)
+        return ConvTranspose2d(inner, outer, plan.kernel, step.stride, plan.padding, output_padding=lost)
+    return ConvTranspose2d(inner, outer, plan.kernel + lost, step.stride)
 
 
 def _layers(plan: Plan, widths: list[int]) -> list[nn.Module]:
