@@ -22,6 +22,7 @@ from stillmotion.data.base import ClipSet
 from stillmotion.metrics.judge import BATCH, Judge, JudgeConfig, Verdicts, check_judge, read_all
 from stillmotion.metrics.judge_files import load_judge
 from stillmotion.models import files
+from stillmotion.nn.convolutions import Conv2d
 
 CLASSES = {"hair": ("red", "black", "grey"), "action": ("walk", "run")}
 SMALL = {"classes": CLASSES, "size": 16, "channels": (2, 2, 3, 4), "code": 5, "rnn": 6, "hidden": 7}
@@ -56,14 +57,14 @@ def some_clips(*lengths: int, size: int = 16, channels: int = 3, seed: int = 0) 
 
 def test_the_judge_of_64_px_frames_has_the_published_layers() -> None:
     judge = Judge(JudgeConfig(classes=CLASSES))
-    convolutions = [part for part in judge.modules() if isinstance(part, nn.Conv2d)]
+    convolutions = [part for part in judge.modules() if isinstance(part, Conv2d)]
     told = [(c.in_channels, c.out_channels, c.kernel_size, c.stride, c.padding) for c in convolutions]
     assert told == [
         (3, 64, (4, 4), (2, 2), (1, 1)), (64, 128, (4, 4), (2, 2), (1, 1)), (128, 256, (4, 4), (2, 2), (1, 1)),
         (256, 512, (4, 4), (2, 2), (1, 1)), (512, 128, (4, 4), (1, 1), (0, 0)),
     ]  # fmt: skip
     kinds = [type(part) for part in judge.frames.modules() if not list(part.children())]
-    assert kinds == [nn.Conv2d, nn.BatchNorm2d, nn.LeakyReLU] * 4 + [nn.Conv2d, nn.BatchNorm2d, nn.Tanh]
+    assert kinds == [Conv2d, nn.BatchNorm2d, nn.LeakyReLU] * 4 + [Conv2d, nn.BatchNorm2d, nn.Tanh]
     assert all(part.negative_slope == 0.2 for part in judge.modules() if isinstance(part, nn.LeakyReLU))
     assert (judge.rnn.input_size, judge.rnn.hidden_size, judge.rnn.num_layers, judge.rnn.bidirectional) == (128, 256, 1, True)
     for factor, names in CLASSES.items():
