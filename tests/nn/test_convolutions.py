@@ -96,3 +96,17 @@ def test_only_what_learns_in_bfloat16_takes_the_new_way(monkeypatch):
         assert len(taken) == ways
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert not layer(x).requires_grad
+
+
+def test_frames_without_gradient_and_frozen_layers():
+    for layer in _layers(4, 2, 1, 0, bias=True):
+        x = torch.rand(2, layer.in_channels, 8, 8)
+        with torch.autocast("cpu", torch.bfloat16):
+            layer(x).float().sum().backward()
+        assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in layer.parameters())
+        layer.requires_grad_(False).zero_grad()
+        x.requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            layer(x).float().sum().backward()
+        assert x.grad is not None
+        assert all(parameter.grad is None for parameter in layer.parameters())
