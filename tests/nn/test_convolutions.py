@@ -110,3 +110,24 @@ def test_frames_without_gradient_and_frozen_layers():
             layer(x).float().sum().backward()
         assert x.grad is not None
         assert all(parameter.grad is None for parameter in layer.parameters())
+
+
+LEFT = [(kind, given) for kind in (Conv2d, ConvTranspose2d) for given in ({"groups": 2}, {"dilation": 2})]
+LEFT += [(Conv2d, {"padding_mode": "reflect"}), (Conv2d, {"padding": "same", "stride": 1})]
+
+
+@pytest.mark.parametrize(("kind", "given"), LEFT)
+def test_layers_that_the_product_does_not_know_are_left_to_torch(kind, given):
+    x = torch.randn(2, 4, 12, 12)
+    layer = kind(4, 6, 3, **{"stride": 2, "padding": 1, **given})
+    mine, found = _gradients(layer, x, None, cast=True)
+    theirs, expected = _gradients(_plain(layer), x, None, cast=True)
+    assert torch.equal(mine, theirs)
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def test_double_precision_and_single_frames_stay_as_torch_has_them():
+    layer = _layers(4, 2, 1, 0, bias=True)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(torch.randn(5, 16, 16)).shape == (7, 8, 8)
+        assert layer.double()(torch.randn(2, 5, 16, 16, dtype=torch.float64)).dtype == torch.float64
