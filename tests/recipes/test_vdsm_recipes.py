@@ -34,7 +34,7 @@ def check(run: Run) -> VDSM:
     for stage in run.stages:
         assert set(stage.trains) <= groups.keys()
         assert stage.objective in objectives
-        assert set(stage.schedules) <= {"temperature", "static_kl", "dynamic_kl", "path_kl", "scrambled"}
+        assert set(stage.schedules) <= set(VDSM.schedules)
     written = run.model_dump(mode="json")
     assert Run.model_validate(written).model_dump(mode="json") == written
     return model
@@ -64,6 +64,7 @@ def test_as_released_has_two_stages_of_as_many_steps_and_the_quirks(name: str, s
     assert config.static == on_meta(run).config.static
     feed, before = released.stages[1].feed, run.stages[-1].feed
     assert not config.crossed
+    assert config.likelihood == "bernoulli"
     assert (feed.group_by, feed.clips_per_group, feed.batch) == (None, 1, before.batch * before.clips_per_group)
 
 
@@ -109,9 +110,29 @@ def test_poses_of_sprites_are_soon_read_off_scrambled_colours_alone() -> None:
     assert not any("scrambled" in stage.schedules for stage in (*sprites("paper").stages, *as_released(sprites("laptop")).stages))
 
 
+def test_standard_sprites_of_the_small_sizes_have_sharper_pixels_and_all_that_presses_on_the_path_weighs_as_much_more() -> None:
+    plain, sharper = sprites("laptop", data={"version": "vdsm"}), sprites("laptop", data={"version": "standard"})
+    assert [on_meta(run).config.likelihood for run in (plain, sharper, sprites("paper"))] == ["bernoulli", "gaussian", "bernoulli"]
+    assert on_meta(sharper).config.pixel_scale == 0.2
+    assert sprites("laptop") == sharper.model_copy(update={"data": sprites("laptop").data})
+    for at in (0.0, 0.2, 0.5, 1.0):
+        for part, names in ((0, ["path_kl"]), (2, ["path_kl", "dynamic_kl"])):
+            before, after = plain.stages[part].schedules, sharper.stages[part].schedules
+            assert [after[name](at) for name in names] == pytest.approx([4 * before[name](at) for name in names])
+            assert after["path_match"](at) == 4
+            assert after["static_kl"](at) == before["static_kl"](at)
+    assert sharper.stages[1] == plain.stages[1]
+
+
+def test_gaussian_pixels_begin_at_a_low_rate() -> None:
+    decay = sprites("laptop").stages[0].decay
+    assert decay is not None
+    assert [decay(at) for at in (0.0, 0.04, 0.5, 1.0)] == pytest.approx([0.05, 1, 1, 0.1])
+
+
 @pytest.mark.parametrize("name", ["sprites", "digits"])
 def test_poses_that_have_no_reason_to_tell_who_is_seen_need_not_be_dear_from_the_start(name: str) -> None:
-    weight = RECIPES[name]("laptop").stages[0].schedules["path_kl"]
+    weight = RECIPES[name]("laptop", data={"version": "vdsm"} if name == "sprites" else None).stages[0].schedules["path_kl"]
     assert min(weight(k / 100) for k in range(101)) == weight(0.0) == weight(1.0) == 2
 
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from stillmotion.recipes.vdsm import LAMBDA_Z_RELEASED
 from stillmotion.training.schedules import Schedule, constant, half_cosine
 
 POSES = Schedule(kind="quadratic", points=((0, 30), (0.5, 0.2), (0.8, 0.4), (1, 1)), low=0.005, high=80)
@@ -92,6 +93,18 @@ def test_a_part_of_a_linear_curve_is_the_same_curve() -> None:
         part = whole.between(start, end)
         for share in (0.0, 0.2, 0.5, 0.77, 1.0):
             assert part(share) == pytest.approx(whole(start + share * (end - start)))
+
+
+@pytest.mark.parametrize("curve", [Schedule(points=((0.1, 2.0), (0.9, 1.0))), half_cosine(1, 3, 0.5), LAMBDA_Z_RELEASED])
+def test_a_curve_so_many_times_as_high_is_so_everywhere(curve: Schedule) -> None:
+    higher = curve.times(4.0)
+    assert [higher(k / 20) for k in range(21)] == pytest.approx([4 * curve(k / 20) for k in range(21)])
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0])
+def test_a_curve_cannot_be_turned_over(factor: float) -> None:
+    with pytest.raises(ValueError, match="above 0"):
+        half_cosine(0, 1).times(factor)
 
 
 def test_a_bent_curve_cannot_be_cut() -> None:

@@ -40,6 +40,13 @@ class Schedule(BaseModel):
             progress = progress * self.cycles % 1 if progress < 1 else 1.0
         return min(max(self._value(progress), self.low), self.high)
 
+    def times(self, factor: float) -> Schedule:
+        """This curve, everywhere so many times as high. Raises ValueError for a factor that is not above 0."""
+        if factor <= 0:
+            raise ValueError(f"a factor above 0, got {factor}")
+        points = tuple((place, factor * value) for place, value in self.points)
+        return self.model_copy(update={"points": points, "low": factor * self.low, "high": factor * self.high})
+
     def between(self, start: float, end: float) -> Schedule:
         """This linear curve from one progress to another, as a schedule of its own. Raises ValueError for a curve of another kind."""
         if self.kind != "linear":
