@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from stillmotion.recipes.vdsm import LAMBDA_Z_RELEASED
 from stillmotion.training.schedules import Schedule, constant, half_cosine
 
 POSES = Schedule(kind="quadratic", points=((0, 30), (0.5, 0.2), (0.8, 0.4), (1, 1)), low=0.005, high=80)
@@ -95,7 +94,7 @@ def test_a_part_of_a_linear_curve_is_the_same_curve() -> None:
             assert part(share) == pytest.approx(whole(start + share * (end - start)))
 
 
-@pytest.mark.parametrize("curve", [Schedule(points=((0.1, 2.0), (0.9, 1.0))), half_cosine(1, 3, 0.5), LAMBDA_Z_RELEASED])
+@pytest.mark.parametrize("curve", [Schedule(points=((0.1, 2.0), (0.9, 1.0))), half_cosine(1, 3, 0.5), POSES])
 def test_a_curve_so_many_times_as_high_is_so_everywhere(curve: Schedule) -> None:
     higher = curve.times(4.0)
     assert [higher(k / 20) for k in range(21)] == pytest.approx([4 * curve(k / 20) for k in range(21)])

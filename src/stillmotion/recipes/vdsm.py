@@ -30,6 +30,8 @@ pressed out.
 CHEAP = half_cosine(0.1, 1)
 DEAR = Schedule(points=((0, 0.1), (1, 4)))
 """Weights of the divergence of d: the published one, and one under which it tells the movement and little else."""
+SHARPER = 4.0
+"""How much more all weighs that presses on poses and on d, beside pixels that tell near colours apart."""
 
 SMALL: dict[str, Any] = {
     "encoder_channels": (16, 16, 32, 32, 128), "decoder_channels": (64, 48, 32, 16), "rnn_layers": 1, "rnn_size": 128, "rnn_dropout": 0.0,
@@ -183,10 +185,6 @@ def scrambled(run: Run) -> Run:
     shares = zip((poses, sequence), (SCRAMBLED, constant(1.0)), strict=True)
     first, last = (stage.model_copy(update={"schedules": {**stage.schedules, "scrambled": share}}) for stage, share in shares)
     return run.model_copy(update={"stages": (first, paths, last)})
-
-
-SHARPER = 4.0
-"""How much more all weighs that presses on poses and on d, beside pixels that tell near colours apart."""
 
 
 def _sharper(run: Run) -> Run:
