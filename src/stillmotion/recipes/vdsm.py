@@ -22,6 +22,8 @@ COOLING = Schedule(kind="half_cosine", points=((0.5, 1.0), (1, 0.1)))
 """Factor on the learning rate of the small runs, which have no time to wander."""
 SCRAMBLED = Schedule(points=((0.05, 0), (0.2, 1)))
 """Share of the groups whose poses are read off scrambled colours: all of them soon, but a pose has to be seen first."""
+HALF_SCRAMBLED = Schedule(points=((0.1, 0), (0.4, 0.5)))
+"""The same for real video, in which poses are harder to see."""
 
 PRESSED = Schedule(points=((0, 2), (0.3, 3), (0.7, 3), (1, 2)))
 """lambda_z where poses have no reason to tell who is seen, and so need not be dear from the start; later what they tell of outlines is
@@ -99,7 +101,8 @@ def videos(size: Size = "laptop", *, data: dict[str, Any], seed: int = 0, group_
     """A folder of videos. A group is two windows of one clip, or two clips of one class of `group_by`.
 
     lambda_z ends at 2: poses of real video would otherwise say what belongs to the whole clip, the colour of a wall for one. With
-    `group_by` the static code of one clip decodes the other, in both stages, and so need not know what is done in either.
+    `group_by` the static code of one clip decodes the other, in both stages, and so need not know what is done in either; and half of
+    the poses are soon read off scrambled colours, so that what is behind comes from the static code alone.
     """
     colours = {"channels": 1 if data.get("grey") else 3, "size": data.get("size", 64)}
     model = {"static": 16, "pose": 20, "dynamic": 32, "likelihood": "gaussian", "recolour": 1.0, **MIDDLE, **colours}
@@ -109,7 +112,8 @@ def videos(size: Size = "laptop", *, data: dict[str, Any], seed: int = 0, group_
     if group_by is not None:
         model["crossed"] = True
         stages = _in_stage_two(stages, Feed(batch=5, group_by=group_by, clips_per_group=2))
-    return _run("vdsm/videos", "videos", data, _fit_channels(model), stages, seed)
+    run = _run("vdsm/videos", "videos", data, _fit_channels(model), stages, seed)
+    return run if group_by is None else scrambled(run, HALF_SCRAMBLED)
 
 
 def mug(size: Size = "laptop", *, data: dict[str, Any] | None = None, seed: int = 0) -> Run:
@@ -179,11 +183,11 @@ def _in_stage_two(stages: tuple[Stage, ...], feed: Feed) -> tuple[Stage, ...]:
     return poses, paths, sequence.model_copy(update={"feed": feed})
 
 
-def scrambled(run: Run) -> Run:
-    """The same run with poses that are read off scrambled colours in both stages, where it recolours frames."""
+def scrambled(run: Run, share: Schedule = SCRAMBLED) -> Run:
+    """The same run with this share of the poses read off scrambled colours, where it recolours frames; in stage two the share at its end."""
     poses, paths, sequence = in_order(run).stages
-    shares = zip((poses, sequence), (SCRAMBLED, constant(1.0)), strict=True)
-    first, last = (stage.model_copy(update={"schedules": {**stage.schedules, "scrambled": share}}) for stage, share in shares)
+    shares = zip((poses, sequence), (share, constant(share(1))), strict=True)
+    first, last = (stage.model_copy(update={"schedules": {**stage.schedules, "scrambled": each}}) for stage, each in shares)
     return run.model_copy(update={"stages": (first, paths, last)})
 
 

@@ -25,6 +25,8 @@ two and one by three, so that each keeps six or seven. Who dresses otherwise for
 the clothes of a clip that was never seen."""
 CHANGED = (("0", "jumping-jack"), ("1", "jumping-jack"), ("3", "jumping-jack"), ("6", "jumping-jack"))
 """Clips in which a person wears other clothes, or stands in other light, than in the other three."""
+LOOKS = rf"(?=(?P<look>{'|'.join('person-{}_{}'.format(*clip) for clip in CHANGED)}|person-\d+)){PATTERN}"
+"""PATTERN, and how the person looks: each person is a class of it, and each changed clip one of its own."""
 TAIL = 0.1
 """The last part of every other clip, kept for validation."""
 
@@ -46,8 +48,8 @@ class Transfer(NamedTuple):
     motion: Reel
 
 
-def footage(pairs: Mapping[str, str]) -> Part:
-    """The videos as the data of a run, without these pairs.
+def footage(pairs: Mapping[str, str], pattern: str = PATTERN) -> Part:
+    """The videos as the data of a run, without these pairs, and with the labels that a pattern reads off their names.
 
     Raises UserError where the data root has no folder of them.
     """
@@ -60,7 +62,7 @@ def footage(pairs: Mapping[str, str]) -> Part:
         )
         raise UserError(f"the Weizmann videos in {data_root() / 'weizmann'}", "no such folder", remedy)
     held = [{"person": person, "action": action} for person, action in pairs.items()]
-    return Part(name="videos", options={"folder": str(folder.resolve()), "pattern": PATTERN, "hold_out": held, "hold_out_tail": TAIL})
+    return Part(name="videos", options={"folder": str(folder.resolve()), "pattern": pattern, "hold_out": held, "hold_out_tail": TAIL})
 
 
 def reels(clips: ClipSet) -> list[Reel]:
