@@ -12,6 +12,7 @@ from stillmotion.data.base import Splits
 from stillmotion.recipes.vdsm_pairs import (
     CHANGED,
     HELD_OUT,
+    LOOKS,
     aligned,
     decibel,
     film,
@@ -53,6 +54,16 @@ def test_what_is_held_out_is_in_no_training_clip(splits: Splits) -> None:
     assert {(reel.person, reel.action) for reel in reels(splits.test)} == set(HELD_OUT.items())
     assert len(trained) == 27
     assert not trained & set(HELD_OUT.items())
+
+
+def test_a_changed_clip_is_a_look_of_its_own_and_all_others_of_a_person_are_one(data: Part) -> None:
+    train = load_part(Part(name="videos", options={**data.options, "pattern": LOOKS}), show=False).train
+    named = [{factor: train.classes[factor][int(label)] for factor, label in zip(train.labels, row, strict=True)}
+             for row in torch.stack([*train.labels.values()], 1)]  # fmt: skip
+    assert {each["look"] for each in named} == {f"person-{person}" for person in tiny.PERSONS} | {f"person-{p}_{a}" for p, a in CHANGED}
+    for each in named:
+        changed = (each["person"], each["action"]) in CHANGED
+        assert each["look"] == f"person-{each['person']}" + (f"_{each['action']}" if changed else "")
 
 
 def test_clips_are_whole_but_for_the_end_that_validates(splits: Splits) -> None:

@@ -177,6 +177,9 @@ def test_windows_of_a_clip_are_grouped_in_the_first_stage_alone_and_clips_of_a_c
     assert [run.model.options.get("crossed", False) for run in (plain, grouped)] == [False, True]
     feeds = [[(stage.feed.group_by, stage.feed.batch) for stage in run.stages if stage.name != "paths"] for run in (plain, grouped)]
     assert feeds == [[("clip", 10), (None, 10)], [("person", 10), ("person", 5)]]
+    assert not any("scrambled" in stage.schedules for stage in plain.stages)
+    shares = [stage.schedules["scrambled"] for stage in grouped.stages if stage.name != "paths"]
+    assert [(share(0.0), share(0.4), share(1.0)) for share in shares] == [(0, 0.5, 0.5), (0.5, 0.5, 0.5)]
     check(grouped)
     check(as_released(grouped))
 

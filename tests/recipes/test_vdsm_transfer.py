@@ -53,7 +53,7 @@ def test_all_pairs_are_made_by_one_run_that_saw_none_of_them(found: Reproduced, 
     assert [path.name for path in (folder / "runs").iterdir()] == ["all_0"]
     pairs = [{"person": person, "action": action} for person, action in HELD_OUT.items()]
     assert held_out(folder / "runs" / "all_0") == held_out(folder / "judge") == pairs
-    assert read_run(folder / "runs" / "all_0").recipe == "videos by person"
+    assert read_run(folder / "runs" / "all_0").recipe == "videos by look"
     # a motion for each identity: three clips of a person, two of those who change clothes
     assert found.figures["transfer_action_accuracy"].clips == 5 * 3 + 4 * 2
     assert found.figures["rebuilt_action_accuracy"].clips == found.figures["real_person_accuracy"].clips == 9

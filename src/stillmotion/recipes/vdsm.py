@@ -184,7 +184,7 @@ def _in_stage_two(stages: tuple[Stage, ...], feed: Feed) -> tuple[Stage, ...]:
 
 
 def scrambled(run: Run, share: Schedule = SCRAMBLED) -> Run:
-    """The same run with this share of the poses read off scrambled colours, where it recolours frames; in stage two the share at its end."""
+    """The same run with this share of the poses read off scrambled colours, where it recolours frames; in stage two as it ends."""
     poses, paths, sequence = in_order(run).stages
     shares = zip((poses, sequence), (share, constant(share(1))), strict=True)
     first, last = (stage.model_copy(update={"schedules": {**stage.schedules, "scrambled": each}}) for stage, each in shares)

@@ -24,7 +24,7 @@ from stillmotion.recipes.lab import Lab, fingerprint, over_seeds
 from stillmotion.recipes.own_judge import accuracy, doubt, facts_of, lessons_for, ready, taught
 from stillmotion.recipes.reproduce import Plan, Reproduced, measured_once
 from stillmotion.recipes.vdsm import Size, videos
-from stillmotion.recipes.vdsm_pairs import HELD_OUT, LOOKS, Transfer, aligned, film, footage, told, transfers
+from stillmotion.recipes.vdsm_pairs import HELD_OUT, LOOKS, PATTERN, Transfer, aligned, film, footage, told, transfers
 from stillmotion.recipes.vdsm_witness import FACTORS, KINDS, Maker, Record, Witness, evidence, figures, lessons_of
 from stillmotion.training.runs import load_part
 from stillmotion.training.settings import Run
@@ -91,13 +91,14 @@ def _groups(lab: Lab, seed: int) -> list[Group]:
 
 
 def _run(lab: Lab, pairs: Mapping[str, str], seed: int) -> Run:
-    """Groups are of one person in the same clothes, as the paper groups Sprites: what is done in one clip is not asked of the code of another."""
+    """Groups are of one person in the same clothes: what is done in one clip is not asked of its code in another."""
     return videos(cast(Size, lab.size), data=footage(pairs, LOOKS).options, seed=seed, group_by="look")
 
 
 def _witness(lab: Lab) -> tuple[Witness, dict[str, Any]]:
     """The judge, which saw none of the nine pairs, whatever the models saw; and what is told of it."""
-    data, folder = footage(HELD_OUT), lab.folder / "judge"
+    run, folder = _run(lab, HELD_OUT, 0), lab.folder / "judge"
+    data = run.data.model_copy(update={"options": {**run.data.options, "pattern": PATTERN}})  # it is not asked for looks
     splits = load_part(data, show=False)
     lessons = lessons_for(data, splits, lab.plan, **LESSONS)
     judge = taught(lessons, lambda: lessons_of(splits), folder, lab.plan)
