@@ -88,6 +88,7 @@ def test_the_page_says_what_the_judge_saw_and_how_good_it_is(found: Reproduced, 
     assert found.judge["accuracy"].keys() == {"person", "action"}
     assert found.judge["split"] == "test"
     assert found.judge["other_split"] is False
+    assert "which clips show the same person in the same clothes" in found.page.summary
     value = 100 * found.judge["accuracy"]["action"]["value"]
     assert f"knows the action in {value:.2f} %" in found.page.summary
     assert "without any clip of the nine pairs" in found.page.summary

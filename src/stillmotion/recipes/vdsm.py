@@ -102,7 +102,7 @@ def videos(size: Size = "laptop", *, data: dict[str, Any], seed: int = 0, group_
 
     lambda_z ends at 2: poses of real video would otherwise say what belongs to the whole clip, the colour of a wall for one. With
     `group_by` the static code of one clip decodes the other, in both stages, and so need not know what is done in either; and half of
-    the poses are soon read off scrambled colours, so that what is behind comes from the static code alone.
+    the poses are soon read off scrambled colours, and so tell less of what is behind.
     """
     colours = {"channels": 1 if data.get("grey") else 3, "size": data.get("size", 64)}
     model = {"static": 16, "pose": 20, "dynamic": 32, "likelihood": "gaussian", "recolour": 1.0, **MIDDLE, **colours}

@@ -161,8 +161,9 @@ def _summary(lab: Lab, facts: Mapping[str, Any]) -> str:
     return (
         f"Nine persons at four actions, 36 real clips. Nine pairs of person and action are held out, one of each person and two or three "
         f"of each action ({runs}, {seeds}). In the place of each, clips are made from the static code of another clip of that person and "
-        "the movement of another person's clip of that action: both clips were trained on, their combination was not. The model reads no "
-        "label. The judge knows actions by what changes from frame to frame alone, and so not by who is there; it was trained on the real "
+        "the movement of another person's clip of that action: both clips were trained on, their combination was not. Of labels the model "
+        "is told which clips show the same person in the same clothes, and nothing else. "
+        "The judge knows actions by what changes from frame to frame alone, and so not by who is there; it was trained on the real "
         "training clips, and on these in a mirror, without any clip of the nine pairs and without the last tenth of the others. "
         f"On windows of the real held-out clips it knows the action in {accuracy(facts, 'action')} and the "
         f"person in {accuracy(facts, 'person')}; that bounds what it can say of made ones.{doubt(facts)} Four persons wear other clothes "
