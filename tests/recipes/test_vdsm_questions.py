@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.distributions import Normal, kl_divergence
 
 from oracles import few_sprites
@@ -148,6 +150,42 @@ def test_the_answer_that_the_base_run_gives_is_not_tried() -> None:
     assert alike(base(), with_defaults)
     settled = Question("x", {"as it is": vdsm_questions.unchanged})
     assert settled.other(base()) == ("as it is", base())
+
+
+# what is trained once
+
+
+def test_runs_that_differ_after_stage_one_share_it() -> None:
+    shared = {key for key in QUESTIONS if alike(vdsm_questions.stage_one(changed(key)), vdsm_questions.stage_one(base()))}
+    assert shared == {"dynamic_prior", "dynamic_input", "frozen", "pose_head", "dynamic_kl", "crossed_at_first"}
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("key", ["dynamic_prior", "dynamic_input", "frozen", "crossed_at_first"])
+def test_a_run_that_shares_stage_one_ends_as_if_it_had_been_trained_alone(
+    key: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vdsm_questions, "QUESTIONS", {key: QUESTIONS[key]})
+    lab = Lab(tmp_path, PLAN, source=Part(name="sprites"))
+    run = QUESTIONS[key].other(vdsm_questions.base_run(lab))[1]
+    alone, branched = lab.train("alone", run), vdsm_questions._train(lab, key, 0)
+    weights = [load_file(next((folder / "model").glob("*.safetensors"))) for folder in (alone, branched)]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    rows = [[json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()] for folder in (alone, branched)]
+    assert [(row["step"], row["terms"]) for row in rows[0]] == [(row["step"], row["terms"]) for row in rows[1]]
+    first = tmp_path / "runs" / "base_0_poses"
+    assert sum(row["stage"] == "poses" for row in rows[1]) == len((first / "metrics.jsonl").read_text().splitlines())
+    assert list(lab.trained) == ["alone", f"{key}_0"]
+
+
+@pytest.mark.data
+def test_a_torn_copy_of_stage_one_is_made_anew(place: Path, tmp_path: Path) -> None:
+    lab = Lab(tmp_path, PLAN, source=Part(name="sprites"))
+    torn = tmp_path / "runs" / "base_0" / "checkpoints" / "checkpoints.json"
+    torn.parent.mkdir(parents=True)
+    torn.write_text("[{", encoding="utf-8")
+    assert (vdsm_questions._train(lab, "base", 0) / "model").is_dir()
 
 
 # the table

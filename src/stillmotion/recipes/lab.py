@@ -21,7 +21,7 @@ from stillmotion.metrics.results import read_results
 from stillmotion.models import files
 from stillmotion.recipes.override import override
 from stillmotion.recipes.reproduce import Plan, train_once
-from stillmotion.training.runs import load_data
+from stillmotion.training.runs import RUN_FILE, branch, load_data
 from stillmotion.training.settings import Run
 
 PIECE = 1024
@@ -43,9 +43,15 @@ class Lab:
         """Of the runs."""
         return "quick" if self.plan.quick else self.plan.size
 
-    def train(self, name: str, run: Run) -> Path:
-        """The folder of the finished run, trained where it is not there yet."""
-        self.trained[name] = train_once(self._held(run), self.folder / "runs" / name, self.plan)
+    def train(self, name: str, run: Run, begun: Path | None = None) -> Path:
+        """The folder of the finished run, trained where it is not there yet.
+
+        begun: the folder of a finished run whose stages are the first ones of this one; it is not trained over again.
+        """
+        folder = self.folder / "runs" / name
+        if begun is not None and not (folder / RUN_FILE).exists():
+            branch(begun, folder)
+        self.trained[name] = train_once(self._held(run), folder, self.plan)
         return self.trained[name]
 
     def data(self, run: Run) -> Splits:

@@ -35,6 +35,8 @@ CHARACTERS = {"quick": (12, 3), "laptop": (None, 50), "paper": (None, 50)}
 MEASURED = ("reconstruction", "consistency", "swaps", "leakage of means", "leakage of samples", "bound")
 BOUND = "elbo_sequence_validation"
 ATTRIBUTES = ("body", "bottomwear", "topwear", "hair")
+LATER = ("dynamic_prior", "dynamic_input")
+"""Options of the model that stage one does not read, nor the weights it starts from: it ends in the same weights whatever they are."""
 PIECES = ("consistency_", "swap_", "probe_", "leak_", "psnr_", "elbo_")
 """Beginnings of the names of figures; the key of a run is put behind them."""
 
@@ -215,11 +217,23 @@ def tried(lab: Lab) -> dict[str, tuple[str, str]]:
 
 
 def _train(lab: Lab, key: str, seed: int) -> Path:
-    """The run of a question; the base run where the question changes nothing."""
+    """The run of a question; the base run where the question changes nothing. It goes on from the base run's stage one if it shares it."""
     base = base_run(lab, seed)
     run = base if key == "base" else QUESTIONS[key].other(base)[1]
-    same = key != "base" and alike(run, base)
-    return lab.trained[f"base_{seed}"] if same else lab.train(f"{key}_{seed}", run)
+    if key != "base" and alike(run, base):
+        return lab.trained[f"base_{seed}"]
+    if not alike(stage_one(run), stage_one(base)):
+        return lab.train(f"{key}_{seed}", run)
+    name = f"base_{seed}_{base.stages[0].name}"
+    begun = lab.train(name, stage_one(base))
+    del lab.trained[name]  # its minutes are in those of the runs that go on from it
+    return lab.train(f"{key}_{seed}", run, begun)
+
+
+def stage_one(run: Run) -> Run:
+    """A run that ends where stage one of this one ends, with the same weights."""
+    read = {name: value for name, value in run.model.options.items() if name not in LATER}
+    return run.model_copy(update={"stages": run.stages[:1], "model": run.model.model_copy(update={"options": read})})
 
 
 def alike(one: Run, other: Run) -> bool:

@@ -14,10 +14,9 @@ from stillmotion.core.errors import UserError
 from stillmotion.data.base import ClipSet, Splits
 from stillmotion.metrics.results import RESULTS, read_object, read_results
 from stillmotion.models import files
-from stillmotion.training.runs import RUN_FILE, load_data, read_run
+from stillmotion.training.runs import METRICS, RUN_FILE, load_data, read_run
 from stillmotion.training.settings import Run
 
-METRICS = "metrics.jsonl"
 Row = dict[str, Any]
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from stillmotion.training.checkpoints import write_text
+from stillmotion.training.runs import METRICS
 
 LINES_EVERY = 15.0
 """Seconds between plain lines where there is no terminal to draw a bar on."""
@@ -22,7 +23,7 @@ class Journal:
     """Rows of one run. A silent journal (other ranks, tests) writes and shows nothing."""
 
     def __init__(self, folder: Path, total: int, *, silent: bool = False, show: bool = True) -> None:
-        self.path, self.total, self.silent = folder / "metrics.jsonl", total, silent
+        self.path, self.total, self.silent = folder / METRICS, total, silent
         self.show = show and not silent
         self._said = 0.0
         self._bar, self._task = None, None

@@ -24,6 +24,7 @@ from stillmotion.training.feed import Batches
 from stillmotion.training.journal import Journal
 from stillmotion.training.machine import Processes, join_processes
 from stillmotion.training.readings import read_once, worth_reading
+from stillmotion.training.runs import CHECKPOINTS
 from stillmotion.training.settings import Run, Stage
 
 LOWER = 0.5
@@ -60,7 +61,7 @@ class Trainer:
 
         Raises NotFinite where a term is no longer a number (the last good checkpoint is kept), Interrupted after a signal.
         """
-        saved = checkpoints.load(self.folder / "checkpoints")
+        saved = checkpoints.load(self.folder / CHECKPOINTS)
         self.journal.rewind(saved.facts["step"] if saved else 0)
         try:
             with self._signals():
@@ -80,7 +81,7 @@ class Trainer:
             except NotFinite as error:
                 if self.run.on_nan == "stop" or self.retries >= MOST_RETRIES:
                     raise
-                saved = checkpoints.load(self.folder / "checkpoints")
+                saved = checkpoints.load(self.folder / CHECKPOINTS)
                 if saved is None:
                     raise
                 saved.facts.update(lr_factor=self.lr_factor * LOWER, retries=self.retries + 1)
@@ -228,7 +229,7 @@ class Trainer:
         facts = {
             "step": self.step, "stage": stage.name, "lr_factor": self.lr_factor, "retries": self.retries, "seconds": self.seconds,
         }
-        checkpoints.save(self.folder / "checkpoints", checkpoints.Checkpoint(tensors, facts), self.step)
+        checkpoints.save(self.folder / CHECKPOINTS, checkpoints.Checkpoint(tensors, facts), self.step)
 
     def _restore(self, saved: checkpoints.Checkpoint) -> None:
         state = {name.removeprefix("model/"): value for name, value in saved.tensors.items() if name.startswith("model/")}

@@ -1,8 +1,9 @@
-"""The description of a run in its folder, and the data it names."""
+"""The folder of a run, its description there, and the data it names."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from inspect import signature
 from pathlib import Path
@@ -14,6 +15,8 @@ from stillmotion.data.fitting import FrameSpec
 from stillmotion.training.settings import Part, Run
 
 RUN_FILE = "run.json"
+METRICS = "metrics.jsonl"
+CHECKPOINTS = "checkpoints"
 
 
 def read_run(folder: Path) -> Run:
@@ -25,6 +28,15 @@ def read_run(folder: Path) -> Run:
         return Run.model_validate(json.loads(path.read_text(encoding="utf-8"))["run"])
     except (ValueError, KeyError, TypeError) as error:
         raise FileRefused("the description of a run", f"{path}, which cannot be read: {error}", "Start a new run.") from error
+
+
+def branch(begun: Path, folder: Path) -> None:
+    """Hands what a run has come to to a folder that holds none yet: the run that starts there goes on from it, by stages of its own.
+
+    begun: the folder of a run whose stages are the first ones of the other's. What it wrote down of its steps comes along.
+    """
+    shutil.copytree(begun / CHECKPOINTS, folder / CHECKPOINTS, dirs_exist_ok=True)
+    shutil.copy(begun / METRICS, folder)
 
 
 def load_data(run: Run, *, show: bool = True) -> Splits:
