@@ -46,7 +46,7 @@ def test_a_configuration_cannot_change_and_survives_json() -> None:
 def test_the_quirks_of_the_release_can_be_had_together_and_overruled() -> None:
     released = VDSMConfig.as_released(static=12)
     assert released.static == 12
-    assert (released.encoder_slope, released.average, released.transition_hidden) == (1.0, "codes", 512)
+    assert (released.encoder_slope, released.mean_slope, released.average, released.transition_hidden) == (1.0, 0.01, "codes", 512)
     assert (released.prior_scale, released.dynamic_prior) == ("deviation", "released")
     assert VDSMConfig.as_released(average="encodings").average == "encodings"
     with pytest.raises(ValidationError, match="unknown"):

@@ -141,7 +141,7 @@ class Story:
             scales.append(F.softplus(raw))
         if m.config.average == "encodings":
             means, scales = [sum(means) / len(means)], [sum(scales) / len(scales)]
-        means = [F.leaky_relu(m.static_mean(mean), 0.01) for mean in means]
+        means = [_bent(m, m.static_mean(mean)) for mean in means]
         scales = [F.softplus(m.static_scale(scale)) + FLOOR for scale in scales]
         with pyro.poutine.scale(scale=self.weights.static_kl):
             self._gaussian("s", sum(means) / len(means), sum(scales) / len(scales))
@@ -161,7 +161,7 @@ class Story:
         summary = m.sequence_encoder(poses[None], torch.ones(1, len(poses), dtype=torch.bool))[0]
         mean, raw = m.dynamic_head(summary).chunk(2)
         with pyro.poutine.scale(scale=self.weights.dynamic_kl):
-            d = self._gaussian("d", F.leaky_relu(mean, 0.01), F.softplus(raw) + FLOOR)
+            d = self._gaussian("d", _bent(m, mean), F.softplus(raw) + FLOOR)
         hidden = m.sequence_decoder(d[None], len(self.x))[0]
         z = m.start
         with pyro.poutine.scale(scale=self.weights.path_kl):
@@ -188,3 +188,8 @@ def negative_elbo(story: Story, objective: str, noise: Mapping[str, Tensor]) -> 
 
     with pyro.validation_enabled(False):
         return float(TraceMeanField_ELBO().loss(model, fixed))
+
+
+def _bent(vdsm: VDSM, mean: Tensor) -> Tensor:
+    """D26: what is below zero is multiplied by the slope."""
+    return torch.where(mean < 0, vdsm.config.mean_slope * mean, mean)

@@ -96,7 +96,7 @@ def changed(key: str, *, size: vdsm.Size = "laptop") -> Run:
 @pytest.mark.parametrize(("key", "option", "value"), [
     ("encoder", "encoder_slope", 1.0), ("prior_scale", "prior_scale", "deviation"), ("decoder_input", "decoder_input", "mixture"),
     ("dynamic_prior", "dynamic_prior", "released"), ("single_decoder", "single_decoder", True), ("iaf", "posterior", "iaf"),
-    ("dynamic_input", "dynamic_input", "means"), ("recolour", "recolour", 0.0),
+    ("dynamic_input", "dynamic_input", "means"), ("mean_slope", "mean_slope", 0.01), ("recolour", "recolour", 0.0),
 ])  # fmt: skip
 def test_questions_of_the_model_change_one_option_and_nothing_else(key: str, option: str, value: object) -> None:
     run, start = changed(key), base()

@@ -110,24 +110,18 @@ def test_poses_of_sprites_are_soon_read_off_scrambled_colours_alone() -> None:
     assert not any("scrambled" in stage.schedules for stage in (*sprites("paper").stages, *as_released(sprites("laptop")).stages))
 
 
-def test_standard_sprites_of_the_small_sizes_have_sharper_pixels_and_all_that_presses_on_the_path_weighs_as_much_more() -> None:
-    plain, sharper = sprites("laptop", data={"version": "vdsm"}), sprites("laptop", data={"version": "standard"})
-    assert [on_meta(run).config.likelihood for run in (plain, sharper, sprites("paper"))] == ["bernoulli", "gaussian", "bernoulli"]
-    assert on_meta(sharper).config.pixel_scale == 0.2
-    assert sprites("laptop") == sharper.model_copy(update={"data": sprites("laptop").data})
+def test_standard_sprites_of_the_small_sizes_have_static_codes_that_cost_less_from_more_groups_of_as_many_frames_in_all() -> None:
+    plain, apart = sprites("laptop", data={"version": "vdsm"}), sprites("laptop", data={"version": "standard"})
+    assert sprites("laptop") == apart.model_copy(update={"data": sprites("laptop").data})
+    assert apart.model == plain.model
+    assert (apart.stages[0].feed.batch, apart.stages[0].feed.frames) == (20, 4)
+    assert (plain.stages[0].feed.batch, plain.stages[0].feed.frames) == (10, 8)
     for at in (0.0, 0.2, 0.5, 1.0):
-        for part, names in ((0, ["path_kl"]), (2, ["path_kl", "dynamic_kl"])):
-            before, after = plain.stages[part].schedules, sharper.stages[part].schedules
-            assert [after[name](at) for name in names] == pytest.approx([4 * before[name](at) for name in names])
-            assert after["path_match"](at) == 4
-            assert after["static_kl"](at) == before["static_kl"](at)
-    assert sharper.stages[1] == plain.stages[1]
-
-
-def test_gaussian_pixels_begin_at_a_low_rate() -> None:
-    decay = sprites("laptop").stages[0].decay
-    assert decay is not None
-    assert [decay(at) for at in (0.0, 0.04, 0.5, 1.0)] == pytest.approx([0.05, 1, 1, 0.1])
+        for part in (0, 2):
+            before, after = ({name: each(at) for name, each in run.stages[part].schedules.items()} for run in (plain, apart))
+            assert after == {**before, "static_kl": pytest.approx(before["static_kl"] / 4)}
+    assert apart.stages[1] == plain.stages[1]
+    assert apart.stages[2].feed == plain.stages[2].feed
 
 
 @pytest.mark.parametrize("name", ["sprites", "digits"])

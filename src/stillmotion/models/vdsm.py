@@ -9,7 +9,7 @@ shares s_hat. Inference: q(s | x) q(d | x) q(z_1 | x, d) prod_t q(z_t | z_{t-1},
 Stage one (`poses`) learns s and a free pose of each frame; stage two (`sequence`) freezes the frame encoder and the decoder but for the
 heads of s and z, and learns d and the dynamics. Between them `paths`, which is ours, teaches the sequence model the poses of stage one.
 Departures from the paper and from its released code are remarked where they happen,
-D1 to D25, and listed on the model's page (docs/models/vdsm.md).
+D1 to D26, and listed on the model's page (docs/models/vdsm.md).
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
         scale = F.softplus(scale)
         if self.config.average == "encodings":
             mean, scale = average(mean, mask), average(scale, mask)
-        mean, scale = F.leaky_relu(self.static_mean(mean), 0.01), positive(self.static_scale(scale))
+        mean, scale = F.leaky_relu(self.static_mean(mean), self.config.mean_slope), positive(self.static_scale(scale))
         if self.config.average == "codes":
             mean, scale = average(mean, mask), average(scale, mask)
         return Gaussian(mean, scale).on_grid(self.config.static_grid * self.static_prior)
@@ -219,7 +219,7 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
     def _dynamic(self, poses: Tensor, mask: Tensor, generator: torch.Generator | None) -> Gaussian:
         """q(d | x), from values of the poses."""
         mean, scale = self.dynamic_head(self.sequence_encoder(poses, mask, generator if self.training else None)).chunk(2, -1)
-        return Gaussian(F.leaky_relu(mean, 0.01), positive(scale)).on_grid(self.config.dynamic_grid * self.dynamic_prior)
+        return Gaussian(F.leaky_relu(mean, self.config.mean_slope), positive(scale)).on_grid(self.config.dynamic_grid * self.dynamic_prior)
 
     def _told(self, poses: Gaussian, generator: torch.Generator | None) -> Tensor:
         """What q(d | x) reads of the poses; without a generator their means."""

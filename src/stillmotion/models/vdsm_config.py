@@ -44,6 +44,8 @@ class VDSMConfig(BaseModel):
     """What is averaged over frames: encodings before f_s as in the paper, or f_s of each frame as in the released code (D5)."""
     single_decoder: bool = False
     """The ablation of supplement section 6: one expert; s_hat stays as an input of the decoder."""
+    mean_slope: Annotated[float, Ge(0)] = 1.0
+    """Slope below zero of the last activation before the means of s and d: 1 is none, as in the paper; 0.01 as released (D26)."""
     posterior: Literal["gaussian", "iaf"] = "gaussian"
     flows: Count = 2
     flow_hidden: Count = 100
@@ -59,9 +61,9 @@ class VDSMConfig(BaseModel):
 
     @classmethod
     def as_released(cls, **changes: object) -> VDSMConfig:
-        """The quirks of the released code that are worth keeping, all at once (D2, D5, D6, D9; the priors of section 1.4)."""
+        """The quirks of the released code that are worth keeping, all at once (D2, D5, D6, D9, D26; the priors of section 1.4)."""
         quirks = {
-            "encoder_slope": 1.0, "average": "codes", "dynamic_prior": "released", "prior_scale": "deviation",
+            "encoder_slope": 1.0, "mean_slope": 0.01, "average": "codes", "dynamic_prior": "released", "prior_scale": "deviation",
             "transition_hidden": changes.get("rnn_size", 512),
         }
         return cls.model_validate(quirks | changes)

@@ -125,6 +125,7 @@ TAUGHT = {"taught": "heads", "not taught": "static_heads"}
 RECIPE = "as in the base run"
 QUESTIONS: dict[str, Question] = {
     "encoder": Question("encoder", {"linear": options(encoder_slope=1.0), "real": options(encoder_slope=0.2)}),
+    "mean_slope": Question("means of s and d", {"through a LeakyReLU": options(mean_slope=0.01), "as they are": options(mean_slope=1.0)}),
     "prior_scale": Question(
         "1/N_s in the prior of s", {"its deviation": options(prior_scale="deviation"), "its variance": options(prior_scale="variance")}
     ),
