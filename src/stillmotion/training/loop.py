@@ -23,6 +23,7 @@ from stillmotion.training import checkpoints
 from stillmotion.training.feed import Batches
 from stillmotion.training.journal import Journal
 from stillmotion.training.machine import Processes, join_processes
+from stillmotion.training.muon import Muon, is_matrix
 from stillmotion.training.readings import read_once, worth_reading
 from stillmotion.training.runs import CHECKPOINTS
 from stillmotion.training.settings import Run, Stage
@@ -99,9 +100,9 @@ class Trainer:
 
     def _stage(self, stage: Stage, first: int, saved: checkpoints.Checkpoint | None) -> None:
         parameters = _thaw(self.model, stage)
-        optimiser = torch.optim.Adam([value for _, value in parameters], lr=stage.learning_rate, betas=stage.betas, fused=True)
+        optimiser = _optimiser(stage, parameters)
         if saved is not None and saved.facts["stage"] == stage.name:
-            _restore_adam(optimiser, parameters, saved.tensors)
+            _restore(optimiser, parameters, saved.tensors)
         wrapped: nn.Module = self.model
         if self.processes.world > 1:
             wrapped = nn.parallel.DistributedDataParallel(self.model)
@@ -297,7 +298,15 @@ def _clip(parameters: list[nn.Parameter], bound: float) -> float:
     return length
 
 
-def _restore_adam(optimiser: torch.optim.Adam, parameters: list[tuple[str, nn.Parameter]], tensors: dict[str, Tensor]) -> None:
+def _optimiser(stage: Stage, parameters: list[tuple[str, nn.Parameter]]) -> torch.optim.Adam:
+    values: list[nn.Parameter] = [value for _, value in parameters]
+    settings: dict[str, Any] = {"lr": stage.learning_rate, "betas": stage.betas, "fused": True}
+    if stage.optimiser == "adam":
+        return torch.optim.Adam(values, **settings)
+    return Muon(values, [value for name, value in parameters if is_matrix(name, value)], **settings)
+
+
+def _restore(optimiser: torch.optim.Adam, parameters: list[tuple[str, nn.Parameter]], tensors: dict[str, Tensor]) -> None:
     """The moments of a checkpoint; at the first step of a stage there are none."""
     for name, value in parameters:
         prefix = f"adam/{name}/"

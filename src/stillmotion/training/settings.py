@@ -61,6 +61,8 @@ class Stage(Settings):
     steps: Count
     learning_rate: Annotated[float, Gt(0)] = 1e-3
     betas: tuple[Share, Share] = (0.9, 0.999)
+    optimiser: Literal["adam", "muon"] = "adam"
+    """muon: orthogonal steps for matrices, Adam for the rest. For what shows in few pixels, which Adam learns late."""
     decay: Schedule | None = None
     """Factor on the learning rate over the stage."""
     clip_norm: Annotated[float, Gt(0)] | None = None
