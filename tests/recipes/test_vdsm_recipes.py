@@ -114,6 +114,7 @@ def test_standard_sprites_of_the_small_sizes_have_static_codes_that_cost_less_fr
     plain, apart = sprites("laptop", data={"version": "vdsm"}), sprites("laptop", data={"version": "standard"})
     assert sprites("laptop") == apart.model_copy(update={"data": sprites("laptop").data})
     assert apart.model == plain.model
+    assert [stage.optimiser for stage in apart.stages] == ["muon", "adam", "adam"]
     assert (apart.stages[0].feed.batch, apart.stages[0].feed.frames) == (20, 4)
     assert (plain.stages[0].feed.batch, plain.stages[0].feed.frames) == (10, 8)
     for at in (0.0, 0.2, 0.5, 1.0):

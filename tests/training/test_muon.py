@@ -93,7 +93,7 @@ def learned(optimiser: str, steps: int) -> tuple[float, float]:
     u, v = (torch.linalg.qr(torch.randn(24, 24))[0] for _ in range(2))
     strength = torch.tensor([1.0] * 12 + [0.03] * 12)
     chain = [nn.Parameter(0.02 * torch.randn(24, 64)), nn.Parameter(0.02 * torch.randn(64, 24))]
-    one = Muon(chain, chain, lr=0.003) if optimiser == "muon" else torch.optim.Adam(chain, lr=0.003)
+    one = Muon(chain, chain, lr=0.001) if optimiser == "muon" else torch.optim.Adam(chain, lr=0.003)
     for _ in range(steps):
         x = torch.randn(16, 24)
         loss = (x @ chain[0] @ chain[1] - x @ (u * strength @ v.T).T - 0.05 * torch.randn(16, 24)).square().sum(1).mean()
