@@ -42,6 +42,16 @@ def test_a_saved_model_comes_back_exactly(tmp_path: Path, options: dict[str, Any
         assert torch.equal(model.decode(model.encode(clips)), loaded.model.decode(loaded.model.encode(clips)))
 
 
+def test_options_that_are_younger_than_a_file_mean_what_was_done_then(tmp_path: Path) -> None:
+    model = small_vdsm(mean_slope=0.01)
+    save(model, tmp_path)
+    told = json.loads((tmp_path / CONFIG).read_text())
+    del told["options"]["mean_slope"]
+    (tmp_path / CONFIG).write_text(json.dumps(told))
+    assert load(tmp_path).model.config == model.config
+    assert small_vdsm().config.mean_slope == 1
+
+
 def test_a_model_folder_can_be_moved_and_lie_in_a_run_folder(folder: Path, tmp_path: Path) -> None:
     before = load(folder).model.state_dict()
     moved = folder.rename(tmp_path / "another name.v2")

@@ -92,7 +92,7 @@ def load(path: Path | str, registry: Mapping[str, str] = MODELS) -> Loaded:
     if sha256(weights).hexdigest() != config["sha256"]:
         raise FileRefused("weights as they were saved", f"{folder / WEIGHTS}, which is damaged or missing", "Copy the folder again.")
     try:
-        model = build(config["model"], config["options"], seed=0, registry=registry)
+        model = build(config["model"], as_written(registry, config["model"], config["options"]), seed=0, registry=registry)
     except UserError as error:
         raise FileRefused(error.expected, f"{error.got} in {folder / CONFIG}", error.remedy) from error
     try:
@@ -100,6 +100,11 @@ def load(path: Path | str, registry: Mapping[str, str] = MODELS) -> Loaded:
     except (SafetensorError, RuntimeError) as error:
         raise FileRefused("weights of this model", f"{folder / WEIGHTS}, which holds others", str(error)[:200]) from error
     return Loaded(model.eval(), config["facts"])
+
+
+def as_written(registry: Mapping[str, str], name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a saved model, with what those that are younger than its file were then: all that a model has are saved."""
+    return {**getattr(resolve(registry, name).config_type, "BEFORE", {}), **options}
 
 
 def _folder(path: Path, sort: Sort) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Lt
 from pydantic import BaseModel, ConfigDict
@@ -58,6 +58,9 @@ class VDSMConfig(BaseModel):
     static_grid: Annotated[float, Ge(0)] = 0.0
     dynamic_grid: Annotated[float, Ge(0)] = 0.0
     """The means of q(s | x) and q(d | x) are multiples of this, in scales of their priors, and tell nothing finer. 0 is the paper."""
+
+    BEFORE: ClassVar[dict[str, Any]] = {"mean_slope": 0.01}
+    """What options were before they could be chosen, in files that do not have them."""
 
     @classmethod
     def as_released(cls, **changes: object) -> VDSMConfig:

@@ -205,9 +205,9 @@ def _other_defaults(asked: Run, folder: Path) -> list[str]:
     if not path.is_file():
         return []
     config_type = resolve(MODELS, asked.model.name).config_type
-    there, today = read_object(path).get("options"), config_type(**asked.model.options).model_dump(mode="json")
+    there, today = read_object(path).get("options", {}), config_type(**asked.model.options).model_dump(mode="json")
     with suppress(ValidationError):  # then the differences tell what is wrong
-        there = config_type.model_validate(there).model_dump(mode="json")  # options that are younger than the file stand at their defaults
+        there = config_type.model_validate(files.as_written(MODELS, asked.model.name, there)).model_dump(mode="json")
     return list(_differences(there, today, "model.options"))
 
 
