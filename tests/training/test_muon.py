@@ -48,7 +48,7 @@ def test_nothing_stays_nothing_and_many_matrices_are_each_one() -> None:
     torch.testing.assert_close(found, torch.stack([orthogonal(each) for each in bank]))
 
 
-def test_a_step_is_the_orthogonal_factor_of_nesterovs_momentum_in_the_length_of_adam() -> None:
+def test_a_step_is_the_orthogonal_factor_of_nesterovs_momentum_in_the_length_that_is_told() -> None:
     torch.manual_seed(2)
     weight = nn.Parameter(torch.randn(12, 3, 2, 2))
     start, first, second = weight.detach().clone(), torch.randn_like(weight), torch.randn_like(weight)
