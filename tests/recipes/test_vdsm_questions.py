@@ -112,8 +112,10 @@ def test_questions_of_the_stages_change_what_they_say() -> None:
     assert [stage.schedules["path_kl"] for stage in weights.stages][::2] == [LAMBDA_Z_RELEASED, vdsm.LAMBDA_Z_SEQUENCE]
     assert weights.stages[0].schedules["temperature"] == start.stages[0].schedules["temperature"]
     feed = single.stages[0].feed
-    assert (feed.group_by, feed.clips_per_group, feed.frames, feed.batch) == (None, 1, 8, 10)
+    assert (feed.group_by, feed.clips_per_group, feed.frames, feed.batch) == (None, 1, 4, 20)
     assert single.stages[1:] == start.stages[1:]
+    optimisers = [(run.stages[0].optimiser, run.stages[1:]) for run in (changed("optimiser"), start)]
+    assert optimisers == [("adam", start.stages[1:]), ("muon", start.stages[1:])]
 
 
 def test_without_stage_one_a_single_stage_trains_everything() -> None:

@@ -110,13 +110,14 @@ def test_poses_of_sprites_are_soon_read_off_scrambled_colours_alone() -> None:
     assert not any("scrambled" in stage.schedules for stage in (*sprites("paper").stages, *as_released(sprites("laptop")).stages))
 
 
-def test_standard_sprites_of_the_small_sizes_have_static_codes_that_cost_less_from_more_groups_of_as_many_frames_in_all() -> None:
+def test_standard_sprites_of_the_small_sizes_have_static_codes_that_cost_less_and_finer_grids() -> None:
     plain, apart = sprites("laptop", data={"version": "vdsm"}), sprites("laptop", data={"version": "standard"})
     assert sprites("laptop") == apart.model_copy(update={"data": sprites("laptop").data})
-    assert apart.model == plain.model
-    assert [stage.optimiser for stage in apart.stages] == ["muon", "adam", "adam"]
-    assert (apart.stages[0].feed.batch, apart.stages[0].feed.frames) == (20, 4)
-    assert (plain.stages[0].feed.batch, plain.stages[0].feed.frames) == (10, 8)
+    grids = ({name: run.model.options[name] for name in ("static_grid", "dynamic_grid")} for run in (plain, apart))
+    assert [*grids] == [{"static_grid": 0.2, "dynamic_grid": 0.5}, {"static_grid": 0.1, "dynamic_grid": 0.25}]
+    for run in (plain, apart):
+        assert [stage.optimiser for stage in run.stages] == ["muon", "adam", "adam"]
+        assert (run.stages[0].feed.batch, run.stages[0].feed.frames) == (20, 4)
     for at in (0.0, 0.2, 0.5, 1.0):
         for part in (0, 2):
             before, after = ({name: each(at) for name, each in run.stages[part].schedules.items()} for run in (plain, apart))

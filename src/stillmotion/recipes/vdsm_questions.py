@@ -76,11 +76,12 @@ def weighing_d(weight: Schedule) -> Change:
 
 
 def at_once(run: Run) -> Run:
-    """Everything is learned in stage two, for as many steps, at the rate and the temperatures of stage one."""
+    """Everything is learned in stage two, for as many steps, by the optimiser, at the rate and the temperatures of stage one."""
     poses, _, sequence = run.stages
     whole = sequence.model_copy(update={
         "trains": ("encoder", "decoder", "heads", "sequence", "flows"), "steps": sum(stage.steps for stage in run.stages),
-        "learning_rate": poses.learning_rate, "schedules": {**sequence.schedules, "temperature": poses.schedules["temperature"]},
+        "optimiser": poses.optimiser, "learning_rate": poses.learning_rate,
+        "schedules": {**sequence.schedules, "temperature": poses.schedules["temperature"]},
     })  # fmt: skip
     return run.model_copy(update={"stages": (whole,)})
 
@@ -90,10 +91,15 @@ def single_groups(run: Run) -> Run:
     return stages(poses={"feed": {"group_by": None, "clips_per_group": 1}})(run)
 
 
+def clips_in_stage_two(run: Run) -> int:
+    """Clips in a batch of stage two."""
+    feed = run.stages[-1].feed
+    return feed.batch * feed.clips_per_group
+
+
 def crossed(run: Run) -> Run:
     """Static codes are crossed in both stages: stage two, too, reads pairs of clips of a character, as many clips in all."""
-    batch = run.stages[0].feed.batch
-    pairs = {"feed": {"batch": max(1, batch // 2), "group_by": CHARACTER, "clips_per_group": 2}}
+    pairs = {"feed": {"batch": max(1, clips_in_stage_two(run) // 2), "group_by": CHARACTER, "clips_per_group": 2}}
     return options(crossed=True)(stages(sequence=pairs)(run))
 
 
@@ -104,7 +110,7 @@ def crossed_at_first(run: Run) -> Run:
 
 def uncrossed(run: Run) -> Run:
     """No code is crossed, and stage two reads single clips."""
-    alone = {"feed": {"batch": run.stages[0].feed.batch, "group_by": None, "clips_per_group": 1}}
+    alone = {"feed": {"batch": clips_in_stage_two(run), "group_by": None, "clips_per_group": 1}}
     return options(crossed=False)(stages(sequence=alone)(run))
 
 
@@ -142,11 +148,12 @@ QUESTIONS: dict[str, Question] = {
     ),
     "dynamic_kl": Question("divergence of d is weighted", {"up to 1": weighing_d(CHEAP), "up to 4": weighing_d(DEAR)}),
     "grids": Question(
-        "means of s and d", {f"{s:g} and {d:g} apart": options(static_grid=s, dynamic_grid=d) for s, d in ((0.0, 0.0), (0.1, 0.25))}
+        "means of s and d", {f"{s:g} and {d:g} apart": options(static_grid=s, dynamic_grid=d) for s, d in ((0.0, 0.0), (0.2, 0.5))}
     ),
     "lambda_z": Question("lambda_z", {"released splines": released_weights, RECIPE: unchanged}),
     "single_decoder": Question("decoders", {"one": options(single_decoder=True), "many": options(single_decoder=False)}),
     "iaf": Question("q(z)", {"with flows": options(posterior="iaf"), "Gaussian": options(posterior="gaussian")}),
+    "optimiser": Question("stage one by", {name.title(): stages(poses={"optimiser": name}) for name in ("adam", "muon")}),
     "at_once": Question("stage one", {"left out": at_once, RECIPE: unchanged}),
     "single_groups": Question("actions in a group", {"one": single_groups, RECIPE: unchanged}),
     "uncrossed": Question("static codes", {"not crossed": uncrossed, "crossed": crossed}),
