@@ -60,13 +60,13 @@ def pendula(size: Size = "laptop", *, data: dict[str, Any] | None = None, seed: 
 
 def digits(size: Size = "laptop", *, data: dict[str, Any] | None = None, seed: int = 0) -> Run:
     """Moving digits: the digit stays, its trajectory moves."""
-    model: dict[str, Any] = {"static": 12} if size == "paper" else {"static": 32, **LIGHT, **BENT, "decoder_input": "units"}
-    steps = {"quick": (60, 60, 30), "laptop": (6000, 2000, 1000), "paper": (15_000, 5000, 10_000)}[size]
+    model: dict[str, Any] = {"static": 12} if size == "paper" else {"static": 32, **LIGHT, "decoder_input": "units"}
+    steps = {"quick": (60, 60, 30), "laptop": (4500, 2000, 1000), "paper": (15_000, 5000, 10_000)}[size]
     if size == "paper":
         stages = _published(_stages(*steps, rate=1e-3, batch=20), batch=30)
     else:
         # stage two decodes every frame of its clips, where stage one decodes half of them
-        stages = _in_stage_two(_stages(*steps, rate=1.5e-3, batch=20, frames=8, lambda_z=PRESSED), Feed(batch=10))
+        stages = _in_stage_two(by_muon(_stages(*steps, rate=1.5e-3, batch=20, frames=8, lambda_z=PRESSED)), Feed(batch=10))
     return _run("vdsm/digits", "digits", data or {}, model, stages, seed)
 
 
@@ -84,8 +84,7 @@ def sprites(size: Size = "laptop", *, data: dict[str, Any] | None = None, seed: 
     if size == "paper":
         stages = _published(_stages(*steps, rate=8e-4, feed=Feed(batch=20, **pairs)), batch=20)
         return _run("vdsm/sprites", "sprites", data or {}, {"static": 40}, stages, seed)
-    poses, paths, sequence = _stages(*steps, rate=1.5e-3, feed=Feed(batch=20, frames=4, **pairs), lambda_z=PRESSED)
-    poses = poses.model_copy(update={"optimiser": "muon"})
+    poses, paths, sequence = by_muon(_stages(*steps, rate=1.5e-3, feed=Feed(batch=20, frames=4, **pairs), lambda_z=PRESSED))
     # a dear d keeps to what repeats from clip to clip; the pose head stays with what stage one made of it, as no frame of stage two is
     # decoded from what it says
     told = {"schedules": {**paths.schedules, "dynamic_kl": DEAR}}
@@ -186,6 +185,12 @@ def _in_stage_two(stages: tuple[Stage, ...], feed: Feed) -> tuple[Stage, ...]:
     """With this feed in stage two."""
     poses, paths, sequence = stages
     return poses, paths, sequence.model_copy(update={"feed": feed})
+
+
+def by_muon(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """With Muon in stage one."""
+    poses, *later = stages
+    return poses.model_copy(update={"optimiser": "muon"}), *later
 
 
 def scrambled(run: Run, share: Schedule = SCRAMBLED) -> Run:
