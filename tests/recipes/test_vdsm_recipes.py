@@ -54,7 +54,7 @@ def test_as_released_has_two_stages_of_as_many_steps_and_the_quirks(name: str, s
     run = RECIPES[name](size)
     released = as_released(run)
     model = check(released)
-    assert [stage.name for stage in released.stages] == ["poses", "sequence"]
+    assert [(stage.name, stage.optimiser) for stage in released.stages] == [("poses", "adam"), ("sequence", "adam")]
     assert sum(stage.steps for stage in released.stages) == sum(stage.steps for stage in run.stages)
     assert released.stages[1].trains == ("f_s", "sequence", "flows")
     assert released.stages[0].schedules["path_kl"] == LAMBDA_Z_RELEASED
@@ -64,7 +64,7 @@ def test_as_released_has_two_stages_of_as_many_steps_and_the_quirks(name: str, s
     assert config.static == on_meta(run).config.static
     feed, before = released.stages[1].feed, run.stages[-1].feed
     assert not config.crossed
-    assert config.likelihood == "bernoulli"
+    assert (config.likelihood, config.mean_slope) == ("bernoulli", 0.01)
     assert (feed.group_by, feed.clips_per_group, feed.batch) == (None, 1, before.batch * before.clips_per_group)
 
 

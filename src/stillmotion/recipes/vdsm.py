@@ -109,10 +109,11 @@ def videos(size: Size = "laptop", *, data: dict[str, Any], seed: int = 0, group_
     the poses are soon read off scrambled colours, and so tell less of what is behind.
     """
     colours = {"channels": 1 if data.get("grey") else 3, "size": data.get("size", 64)}
-    model = {"static": 16, "pose": 20, "dynamic": 32, "likelihood": "gaussian", "recolour": 1.0, **MIDDLE, **BENT, **colours}
+    model = {"static": 16, "pose": 20, "dynamic": 32, "likelihood": "gaussian", "recolour": 1.0, **MIDDLE, **colours}
     steps = {"quick": (60, 60, 30), "laptop": (5000, 2000, 1000), "paper": (15_000, 5000, 10_000)}[size]
     feed = Feed(batch=10, frames=8, group_by=group_by or "clip", clips_per_group=2)
-    stages = _stages(*steps, rate=1e-3, feed=feed, lambda_z=Schedule(points=((0, 30), (0.1, 19), (0.2, 11), (0.3, 6), (0.5, 2))))
+    falling = Schedule(points=((0, 30), (0.1, 19), (0.2, 11), (0.3, 6), (0.5, 2)))
+    stages = by_muon(_stages(*steps, rate=1e-3, feed=feed, lambda_z=falling))
     if group_by is not None:
         model["crossed"] = True
         stages = _in_stage_two(stages, Feed(batch=5, group_by=group_by, clips_per_group=2))
@@ -222,7 +223,7 @@ def in_order(run: Run) -> Run:
 def as_released(run: Run) -> Run:
     """The same run with the quirks of the released code that are worth keeping: model options, schedules, and two stages alone."""
     poses, paths, sequence = in_order(run).stages
-    plain: dict[str, Any] = {"decay": None, "clip_norm": None}
+    plain: dict[str, Any] = {"decay": None, "clip_norm": None, "optimiser": "adam"}
     first = {**plain, "schedules": {name: poses.schedules[name] for name in ("temperature", "static_kl")} | {"path_kl": LAMBDA_Z_RELEASED}}
     second = {
         **plain,
