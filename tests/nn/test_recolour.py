@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.stats import ks_2samp
 
-from stillmotion.nn.recolour import disguise, recolour, scramble
+from stillmotion.nn.recolour import coarsen, disguise, recolour, scramble
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -102,3 +102,34 @@ def test_a_disguise_is_worn_where_it_is_asked_for() -> None:
         worn = disguise(frames, 1.0, weights, generator())
         assert worn is not None
         torch.testing.assert_close(worn, recolour(frames, 1.0, generator(), scrambled))
+
+
+def test_of_coarse_frames_only_the_means_of_squares_are_told() -> None:
+    frames = torch.rand(2, 3, 3, 16, 16, generator=generator())
+    squares = frames.unflatten(-1, (4, 4)).unflatten(-3, (4, 4))
+    other = squares.flip(-3, -1).flatten(-2).flatten(-3, -2)
+    assert not torch.allclose(other, frames, atol=0.1)
+    torch.testing.assert_close(coarsen(other, 4), coarsen(frames, 4))
+    assert not torch.allclose(coarsen(frames.flip(-1), 4), coarsen(frames, 4), atol=0.01)
+    flat = torch.full((1, 1, 1, 16, 16), 0.3)
+    torch.testing.assert_close(coarsen(flat, 8), flat)
+    assert torch.equal(coarsen(frames, 1), frames)
+
+
+def test_coarse_frames_tell_where_a_thing_is_to_a_fraction_of_a_square() -> None:
+    rows = torch.arange(64.0)
+    for middle in (20.0, 21.0, 24.5, 30.0):
+        thing = torch.exp(-0.5 * ((rows - middle) / 5) ** 2)
+        light = coarsen((thing[:, None] * thing)[None, None, None], 8)[0, 0, 0].sum(1)
+        assert float((light * rows).sum() / light.sum()) == pytest.approx(middle, abs=0.1)
+
+
+def test_frames_are_disguised_as_asked() -> None:
+    frames = torch.rand(2, 3, 3, 8, 8, generator=generator())
+    assert disguise(frames, 0.0, {}, generator()) is None
+    assert disguise(frames, 1.0, {}, None, coarse=4) is None
+    both, coarse = disguise(frames, 1.0, {}, generator(), coarse=4), disguise(frames, 0.0, {}, generator(), coarse=4)
+    assert both is not None
+    assert coarse is not None
+    torch.testing.assert_close(both, coarsen(recolour(frames, 1.0, generator()), 4))
+    torch.testing.assert_close(coarse, coarsen(frames, 4))

@@ -189,7 +189,8 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
     ) -> tuple[Gaussian, Gaussian, dict[str, Tensor]]:
         """In training: q(s | x), the poses as disguised frames tell them, if that is asked for, and what teaches to tell them without."""
         static, plain = self._read(clips, count)
-        disguised = disguise(clips.frames, self.config.recolour, weights, generator if self.training else None)
+        config, draws = self.config, generator if self.training else None
+        disguised = disguise(clips.frames, config.recolour, weights, draws, config.coarse)
         if disguised is None:
             return static, plain, {}
         features = self.encoder(disguised)

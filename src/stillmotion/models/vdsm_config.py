@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Lt
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from stillmotion.objectives.pixels import Likelihood
 
@@ -51,6 +51,8 @@ class VDSMConfig(BaseModel):
     flow_hidden: Count = 100
     recolour: Annotated[float, Ge(0)] = 0.0
     """Strength of the random recolouring of the frames that poses are read from, in training. 0 is the paper; see the model's page."""
+    coarse: Count = 1
+    """In training, poses are read off frames without what is finer than squares of so many pixels; see the model's page."""
     crossed: bool = False
     """Whether, in training, the static code that decodes a clip is read from the other clips of its group; see the model's page."""
     dynamic_input: Literal["means", "samples"] = "means"
@@ -61,6 +63,12 @@ class VDSMConfig(BaseModel):
 
     BEFORE: ClassVar[dict[str, Any]] = {"mean_slope": 0.01}
     """What options were before they could be chosen, in files that do not have them."""
+
+    @model_validator(mode="after")
+    def _whole_squares(self) -> VDSMConfig:
+        if self.size % self.coarse:
+            raise ValueError(f"coarse must divide the frame size {self.size}, got {self.coarse}")
+        return self
 
     @classmethod
     def as_released(cls, **changes: object) -> VDSMConfig:

@@ -1,10 +1,11 @@
-"""Random recolouring of clips, so that what is read from them cannot be colour."""
+"""Clips in other colours or without outlines, so that what is read from them can be neither."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from stillmotion.core.random import normal, uniform
@@ -13,11 +14,25 @@ TURNS = 0.75
 """Standard deviation of how often a scrambled channel goes up and down while one channel of the clip goes from 0 to 1."""
 
 
-def disguise(frames: Tensor, strength: float, weights: Mapping[str, float], generator: torch.Generator | None) -> Tensor | None:
-    """The frames that a motion is read from in training: recoloured, the share `scrambled` of the weights scrambled; None: as they are."""
-    if not strength or generator is None:
+def disguise(
+    frames: Tensor, strength: float, weights: Mapping[str, float], generator: torch.Generator | None, coarse: int = 1
+) -> Tensor | None:
+    """The frames that a motion is read from in training: recoloured, the share `scrambled` of the weights scrambled, and without what is
+    finer than squares of `coarse` pixels; None: as they are.
+    """
+    if generator is None or not (strength or coarse > 1):
         return None
-    return recolour(frames, strength, generator, weights.get("scrambled", 0.0))
+    told = recolour(frames, strength, generator, weights.get("scrambled", 0.0)) if strength else frames
+    return coarsen(told, coarse) if coarse > 1 else told
+
+
+def coarsen(frames: Tensor, side: int) -> Tensor:
+    """Clips (B, T, C, H, W) drawn, between their middles, from the means of squares of side x side pixels: where things are remains, which
+    outline they have is lost. side divides H and W.
+    """
+    pictures = frames.flatten(0, 1)
+    means = F.avg_pool2d(pictures, side)
+    return F.interpolate(means, size=pictures.shape[-2:], mode="bilinear", align_corners=False).reshape(frames.shape)
 
 
 def recolour(frames: Tensor, strength: float, generator: torch.Generator, scrambled: float = 0.0) -> Tensor:

@@ -21,7 +21,7 @@ from stillmotion.recipes.lab import over_seeds
 from stillmotion.recipes.measures import MEASURES, Measure
 from stillmotion.recipes.override import override
 from stillmotion.recipes.reproduce import Plan, Reproduced
-from stillmotion.recipes.vdsm import CHEAP, DEAR, LAMBDA_Z_RELEASED, LAMBDA_Z_SEQUENCE, Size, in_order, scrambled, sprites
+from stillmotion.recipes.vdsm import CHEAP, CHEAPER, DEAR, LAMBDA_Z_RELEASED, LAMBDA_Z_SEQUENCE, Size, in_order, scrambled, sprites
 from stillmotion.training.schedules import Schedule, constant
 from stillmotion.training.settings import Part, Run
 
@@ -73,6 +73,16 @@ def weighing_d(weight: Schedule) -> Change:
     """This weight of the divergence of d where paths are learned; in stage two where it ends."""
     first, last = ({"schedules": {"dynamic_kl": each.model_dump(mode="json")}} for each in (weight, constant(weight(1))))
     return stages(paths=first, sequence=last)
+
+
+def weighing_s(factor: float) -> Change:
+    """The divergence of s weighs this many times as much, in both stages."""
+
+    def change(run: Run) -> Run:
+        parts = {stage.name: stage.schedules["static_kl"].times(factor) for stage in run.stages if "static_kl" in stage.schedules}
+        return stages(**{name: {"schedules": {"static_kl": each.model_dump(mode="json")}} for name, each in parts.items()})(run)
+
+    return change
 
 
 def at_once(run: Run) -> Run:
@@ -147,8 +157,10 @@ QUESTIONS: dict[str, Question] = {
         "pose head in stage two", {f"{word} on": stages(sequence={"trains": [part, "sequence", "flows"]}) for word, part in TAUGHT.items()}
     ),
     "dynamic_kl": Question("divergence of d is weighted", {"up to 1": weighing_d(CHEAP), "up to 4": weighing_d(DEAR)}),
+    "dynamic": Question("numbers in d", {f"{count}": options(dynamic=count) for count in (50, 8)}),
+    "static_kl": Question("divergence of s is weighted", {"up to 1": weighing_s(1 / CHEAPER), "up to a quarter": weighing_s(1)}),
     "grids": Question(
-        "means of s and d", {f"{s:g} and {d:g} apart": options(static_grid=s, dynamic_grid=d) for s, d in ((0.0, 0.0), (0.2, 0.5))}
+        "means of s and d", {f"{s:g} and {d:g} apart": options(static_grid=s, dynamic_grid=d) for s, d in ((0.0, 0.0), (0.1, 0.5))}
     ),
     "lambda_z": Question("lambda_z", {"released splines": released_weights, RECIPE: unchanged}),
     "single_decoder": Question("decoders", {"one": options(single_decoder=True), "many": options(single_decoder=False)}),
