@@ -97,6 +97,7 @@ def changed(key: str, *, size: vdsm.Size = "laptop") -> Run:
     ("encoder", "encoder_slope", 1.0), ("prior_scale", "prior_scale", "deviation"), ("decoder_input", "decoder_input", "mixture"),
     ("dynamic_prior", "dynamic_prior", "released"), ("single_decoder", "single_decoder", True), ("iaf", "posterior", "iaf"),
     ("dynamic_input", "dynamic_input", "means"), ("mean_slope", "mean_slope", 0.01), ("recolour", "recolour", 0.0),
+    ("dynamic", "dynamic", 50),
 ])  # fmt: skip
 def test_questions_of_the_model_change_one_option_and_nothing_else(key: str, option: str, value: object) -> None:
     run, start = changed(key), base()
@@ -114,6 +115,9 @@ def test_questions_of_the_stages_change_what_they_say() -> None:
     feed = single.stages[0].feed
     assert (feed.group_by, feed.clips_per_group, feed.frames, feed.batch) == (None, 1, 4, 20)
     assert single.stages[1:] == start.stages[1:]
+    for stage, whole in zip(start.stages, changed("static_kl").stages, strict=True):
+        priced = {"static_kl": stage.schedules["static_kl"].times(4)} if "static_kl" in stage.schedules else {}
+        assert whole == stage.model_copy(update={"schedules": {**stage.schedules, **priced}})
     optimisers = [(run.stages[0].optimiser, run.stages[1:]) for run in (changed("optimiser"), start)]
     assert optimisers == [("adam", start.stages[1:]), ("muon", start.stages[1:])]
 

@@ -158,7 +158,7 @@ QUESTIONS: dict[str, Question] = {
     ),
     "dynamic_kl": Question("divergence of d is weighted", {"up to 1": weighing_d(CHEAP), "up to 4": weighing_d(DEAR)}),
     "dynamic": Question("numbers in d", {f"{count}": options(dynamic=count) for count in (50, 8)}),
-    "static_kl": Question("divergence of s is weighted", {"up to 1": weighing_s(1 / CHEAPER), "up to a quarter": weighing_s(1)}),
+    "static_kl": Question("divergence of s is weighted", {"in full": weighing_s(1 / CHEAPER), RECIPE: unchanged}),
     "grids": Question(
         "means of s and d", {f"{s:g} and {d:g} apart": options(static_grid=s, dynamic_grid=d) for s, d in ((0.0, 0.0), (0.1, 0.5))}
     ),
