@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Lt
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 from stillmotion.objectives.pixels import Likelihood
 
@@ -64,11 +64,13 @@ class VDSMConfig(BaseModel):
     BEFORE: ClassVar[dict[str, Any]] = {"mean_slope": 0.01}
     """What options were before they could be chosen, in files that do not have them."""
 
-    @model_validator(mode="after")
-    def _whole_squares(self) -> VDSMConfig:
-        if self.size % self.coarse:
-            raise ValueError(f"coarse must divide the frame size {self.size}, got {self.coarse}")
-        return self
+    @field_validator("coarse")
+    @classmethod
+    def _whole_squares(cls, coarse: int, known: ValidationInfo) -> int:
+        size = known.data.get("size", coarse)
+        if size % coarse:
+            raise ValueError(f"the frame size {size} is no multiple of it")
+        return coarse
 
     @classmethod
     def as_released(cls, **changes: object) -> VDSMConfig:
