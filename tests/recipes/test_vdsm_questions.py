@@ -79,7 +79,8 @@ def test_every_question_makes_another_run_that_can_be_trained(key: str) -> None:
         assert name in QUESTIONS[key].answers
         assert not alike(run, start)
         assert sum(stage.steps for stage in run.stages) == sum(stage.steps for stage in start.stages)
-        assert (run.data, run.seed) == (start.data, start.seed)
+        assert run.data == start.data
+        assert (run.seed == start.seed) == (key != "again")
         with torch.device("meta"):
             model = VDSM(VDSMConfig.model_validate(run.model.options))
         for stage in run.stages:
@@ -120,6 +121,12 @@ def test_questions_of_the_stages_change_what_they_say() -> None:
         assert whole == stage.model_copy(update={"schedules": {**stage.schedules, **priced}})
     optimisers = [(run.stages[0].optimiser, run.stages[1:]) for run in (changed("optimiser"), start)]
     assert optimisers == [("adam", start.stages[1:]), ("muon", start.stages[1:])]
+
+
+def test_another_seed_changes_nothing_else_and_is_none_of_those_asked_for() -> None:
+    run, start = changed("again"), base()
+    assert run.seed not in range(100)
+    assert run.model_copy(update={"seed": start.seed}) == start
 
 
 def test_without_stage_one_a_single_stage_trains_everything() -> None:

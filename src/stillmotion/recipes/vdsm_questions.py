@@ -37,6 +37,8 @@ BOUND = "elbo_sequence_validation"
 ATTRIBUTES = ("body", "bottomwear", "topwear", "hair")
 LATER = ("dynamic_prior", "dynamic_input")
 """Options of the model that stage one does not read, nor the weights it starts from: it ends in the same weights whatever they are."""
+OTHER_SEED = 1000
+"""Between the seed of a run and that of its repetition."""
 PIECES = ("consistency_", "swap_", "probe_", "leak_", "psnr_", "elbo_")
 """Beginnings of the names of figures; the key of a run is put behind them."""
 
@@ -54,6 +56,11 @@ def stages(**changes: dict[str, Any]) -> Change:
 def unchanged(run: Run) -> Run:
     """The run as it is."""
     return run
+
+
+def another_seed(run: Run) -> Run:
+    """The same run by another seed, none of those that are asked for."""
+    return run.model_copy(update={"seed": run.seed + OTHER_SEED})
 
 
 def released_weights(run: Run) -> Run:
@@ -140,6 +147,7 @@ class Question:
 TAUGHT = {"taught": "heads", "not taught": "static_heads"}
 RECIPE = "as in the base run"
 QUESTIONS: dict[str, Question] = {
+    "again": Question("seed", {"another": another_seed, RECIPE: unchanged}),
     "encoder": Question("encoder", {"linear": options(encoder_slope=1.0), "real": options(encoder_slope=0.2)}),
     "mean_slope": Question("means of s and d", {"through a LeakyReLU": options(mean_slope=0.01), "as they are": options(mean_slope=1.0)}),
     "prior_scale": Question(
@@ -305,7 +313,7 @@ def _note(base: Figures) -> str:
         "hair; action: walk, cast or slash. Consistency: of reconstructions, by the judge. Swap, stays: all attributes right at once; "
         "moves: action and direction. Tells: the better of a linear probe and a small network, on posterior means and on samples; s "
         f"should not know the action (chance {action} %), d and path should not know attributes (chance {parts} %). Bound: with weights "
-        "of 1, one draw. Intervals are in results.json. Differences that are small beside those between seeds answer nothing."
+        "of 1, one draw. Intervals are in results.json. A difference no larger than that of another seed answers nothing."
     )
 
 
