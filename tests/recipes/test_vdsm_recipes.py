@@ -118,19 +118,24 @@ def test_standard_sprites_of_the_small_sizes_differ_in_nothing_but_a_longer_stag
     assert short.stages == (long.stages[0].model_copy(update={"steps": short.stages[0].steps}), *long.stages[1:])
 
 
-@pytest.mark.parametrize("name", ["sprites", "digits"])
-def test_what_differs_by_little_is_told_cheaply_and_movements_dearly(name: str) -> None:
+@pytest.mark.parametrize(("name", "movement"), [("sprites", (4, 4)), ("digits", (1, 0.1))])
+def test_what_differs_by_little_is_told_cheaply_and_what_repeats_dearly(name: str, movement: tuple[float, float]) -> None:
     poses, paths, sequence = RECIPES[name]("laptop").stages
     assert [stage.optimiser for stage in (poses, paths, sequence)] == ["muon", "adam", "adam"]
     assert (poses.schedules["static_kl"](1.0), sequence.schedules["static_kl"](1.0)) == (0.25, 0.25)
-    assert (paths.schedules["dynamic_kl"](1.0), sequence.schedules["dynamic_kl"](0.0)) == (4, 4)
+    assert (paths.schedules["dynamic_kl"](1.0), sequence.schedules["dynamic_kl"](0.0)) == movement
     assert sequence.trains == ("static_heads", "sequence", "flows")
 
 
-@pytest.mark.parametrize("name", ["sprites", "digits"])
-def test_poses_that_have_no_reason_to_tell_who_is_seen_need_not_be_dear_from_the_start(name: str) -> None:
-    weight = RECIPES[name]("laptop", data={"version": "vdsm"} if name == "sprites" else None).stages[0].schedules["path_kl"]
+def test_poses_that_have_no_reason_to_tell_who_is_seen_need_not_be_dear_from_the_start() -> None:
+    weight = sprites("laptop", data={"version": "vdsm"}).stages[0].schedules["path_kl"]
     assert min(weight(k / 100) for k in range(101)) == weight(0.0) == weight(1.0) == 2
+
+
+def test_where_a_digit_is_must_be_told_precisely_in_the_end() -> None:
+    weight = digits("laptop").stages[0].schedules["path_kl"]
+    assert [weight(k / 10) for k in range(11)] == sorted((weight(k / 10) for k in range(11)), reverse=True)
+    assert (weight(0.0), weight(1.0)) == (2, 0.5)
 
 
 @pytest.mark.parametrize("size", [16, 32, 64, 128])

@@ -29,6 +29,8 @@ PRESSED = Schedule(points=((0, 2), (0.3, 3), (0.7, 3), (1, 2)))
 """lambda_z where poses have no reason to tell who is seen, and so need not be dear from the start; later what they tell of outlines is
 pressed out.
 """
+SHARPENED = Schedule(points=((0, 2), (0.3, 2), (0.6, 0.5)))
+"""lambda_z where poses cannot see outlines (`coarse`): where a thing is must be told to less than a pixel, or it is drawn blurred."""
 CHEAP = half_cosine(0.1, 1)
 DEAR = Schedule(points=((0, 0.1), (1, 4)))
 """Weights of the divergence of d: the published one, and one under which it tells the movement and little else."""
@@ -60,13 +62,13 @@ def pendula(size: Size = "laptop", *, data: dict[str, Any] | None = None, seed: 
 def digits(size: Size = "laptop", *, data: dict[str, Any] | None = None, seed: int = 0) -> Run:
     """Moving digits: the digit stays, its trajectory moves."""
     model: dict[str, Any] = {"static": 12} if size == "paper" else {"static": 32, **LIGHT, "decoder_input": "units", "coarse": 8}
-    steps = {"quick": (60, 60, 30), "laptop": (4500, 2000, 1000), "paper": (15_000, 5000, 10_000)}[size]
+    steps = {"quick": (60, 60, 30), "laptop": (4500, 3000, 1000), "paper": (15_000, 5000, 10_000)}[size]
     if size == "paper":
         stages = _published(_stages(*steps, rate=1e-3, batch=20), batch=30)
     else:
         # stage two decodes every frame of its clips, where stage one decodes half of them
-        stages = _in_stage_two(by_muon(_stages(*steps, rate=1.5e-3, batch=20, frames=8, lambda_z=PRESSED)), Feed(batch=10))
-        stages = cheaper_identities(dear_movements(stages))
+        stages = _in_stage_two(by_muon(_stages(*steps, rate=1.5e-3, batch=20, frames=8, lambda_z=SHARPENED)), Feed(batch=10))
+        stages = cheaper_identities(with_poses_kept(stages))
     return _run("vdsm/digits", "digits", data or {}, model, stages, seed)
 
 
@@ -186,13 +188,17 @@ def by_muon(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     return poses.model_copy(update={"optimiser": "muon"}), *later
 
 
-def dear_movements(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
-    """With a dear d, which keeps to what repeats from clip to clip, and in stage two with the pose head that stage one has made: no frame
-    of stage two is decoded from what it says.
-    """
+def with_poses_kept(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """With the pose head, in stage two, that stage one has made: no frame of stage two is decoded from what it says."""
     poses, paths, sequence = stages
+    return poses, paths, sequence.model_copy(update={"trains": ("static_heads", "sequence", "flows")})
+
+
+def dear_movements(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """With a dear d, which keeps to what repeats from clip to clip, and poses kept."""
+    poses, paths, sequence = with_poses_kept(stages)
     told = {"schedules": {**paths.schedules, "dynamic_kl": DEAR}}
-    last = {"schedules": {**sequence.schedules, "dynamic_kl": constant(DEAR(1))}, "trains": ("static_heads", "sequence", "flows")}
+    last = {"schedules": {**sequence.schedules, "dynamic_kl": constant(DEAR(1))}}
     return poses, paths.model_copy(update=told), sequence.model_copy(update=last)
 
 
