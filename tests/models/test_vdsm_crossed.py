@@ -156,6 +156,14 @@ def test_recoloured_frames_still_teach_poses_alone() -> None:
     assert "path_match" not in model.eval().pose_loss(groups, {}, noise()).values
 
 
+@torch.no_grad()
+def test_clips_of_a_group_are_so_many_clips_in_stage_two_with_what_teaches_poses_too() -> None:
+    model, groups = small_vdsm(crossed=True, recolour=1.0).train(), grouped(2, 3, 3)
+    crossed, alone = (model.loss(each, {}, noise()).values for each in (groups, apart(groups)))
+    torch.testing.assert_close(crossed["path_match"], alone["path_match"])
+    torch.testing.assert_close(crossed["path_kl"], alone["path_kl"])
+
+
 def test_poses_of_disguised_frames_are_the_teacher_and_learn_nothing() -> None:
     model, groups = small_vdsm(crossed=True, recolour=1.0).train(), grouped(2, 3, 3)
     weights, sides = [model.pose_head.weight, model.pose_head.bias], apart(groups)

@@ -96,6 +96,7 @@ def changed(key: str, *, size: vdsm.Size = "laptop") -> Run:
 
 @pytest.mark.parametrize(("key", "option", "value"), [
     ("encoder", "encoder_slope", 1.0), ("prior_scale", "prior_scale", "deviation"), ("decoder_input", "decoder_input", "mixture"),
+    ("decoder_static", "decoder_input", "static"),
     ("dynamic_prior", "dynamic_prior", "released"), ("single_decoder", "single_decoder", True), ("iaf", "posterior", "iaf"),
     ("dynamic_input", "dynamic_input", "means"), ("mean_slope", "mean_slope", 0.01), ("recolour", "recolour", 0.0),
     ("dynamic", "dynamic", 50),
@@ -115,7 +116,12 @@ def test_questions_of_the_stages_change_what_they_say() -> None:
     assert weights.stages[0].schedules["temperature"] == start.stages[0].schedules["temperature"]
     feed = single.stages[0].feed
     assert (feed.group_by, feed.clips_per_group, feed.frames, feed.batch) == (None, 1, 4, 20)
-    assert single.stages[1:] == start.stages[1:]
+    feed = single.stages[2].feed
+    assert (feed.group_by, feed.clips_per_group, feed.batch, feed.frames) == (None, 1, 10, None)
+    assert single.stages[1] == start.stages[1]
+    assert changed("falling").stages[0].schedules["path_kl"] == vdsm.FALLING
+    assert changed("falling").stages[1:] == start.stages[1:]
+    assert changed("falling", size="paper").stages[0].schedules["path_kl"] == vdsm.PRESSED
     for stage, whole in zip(start.stages, changed("static_kl").stages, strict=True):
         priced = {"static_kl": stage.schedules["static_kl"].times(4)} if "static_kl" in stage.schedules else {}
         assert whole == stage.model_copy(update={"schedules": {**stage.schedules, **priced}})
@@ -137,7 +143,18 @@ def test_without_stage_one_a_single_stage_trains_everything() -> None:
     grouped = {id(parameter) for name in stage.trains for parameter in model.parameter_groups()[name]}
     assert grouped == {id(parameter) for parameter in model.parameters()}
     assert stage.schedules["temperature"] == start.stages[0].schedules["temperature"]
+    assert {name: stage.schedules[name] for name in ("static_kl", "scrambled")} == {
+        name: start.stages[0].schedules[name] for name in ("static_kl", "scrambled")
+    }
+    assert stage.schedules["dynamic_kl"] == start.stages[1].schedules["dynamic_kl"]
     assert stage.schedules["path_kl"] == start.stages[2].schedules["path_kl"]
+
+
+def test_without_the_stage_of_paths_stage_two_has_its_steps() -> None:
+    run, start = changed("paths"), base()
+    poses, sequence = run.stages
+    assert poses == start.stages[0]
+    assert sequence == start.stages[2].model_copy(update={"steps": start.stages[1].steps + start.stages[2].steps})
 
 
 def test_uncrossed_runs_see_as_many_clips_in_stage_two() -> None:
@@ -170,7 +187,7 @@ def test_the_answer_that_the_base_run_gives_is_not_tried() -> None:
 
 def test_runs_that_differ_after_stage_one_share_it() -> None:
     shared = {key for key in QUESTIONS if alike(vdsm_questions.stage_one(changed(key)), vdsm_questions.stage_one(base()))}
-    assert shared == {"dynamic_prior", "dynamic_input", "frozen", "pose_head", "dynamic_kl", "crossed_at_first"}
+    assert shared == {"dynamic_prior", "dynamic_input", "frozen", "pose_head", "dynamic_kl", "crossed_at_first", "paths"}
 
 
 @pytest.mark.data

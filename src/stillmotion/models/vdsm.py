@@ -122,8 +122,9 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
         static, poses, match = self._taught(clips, count, weights, generator)
         with full_precision(static.mean):
             s, z = static.sample(generator), poses.sample(generator)
-            path_kl = count * total(kl_to_prior(poses), clips.mask)
-            divergences = {"static_kl": kl_to_prior(static, self.static_prior), "path_kl": path_kl, **match}
+            of_frames = {"path_kl": total(kl_to_prior(poses), clips.mask), **match}
+            added_up = {name: count * value for name, value in of_frames.items()}
+            divergences = {"static_kl": kl_to_prior(static, self.static_prior), **added_up}
         return self._terms(clips, s, z, weights, divergences, count)
 
     def path_loss(self, clips: Clips, weights: Mapping[str, float], generator: torch.Generator | None) -> Terms:
@@ -196,7 +197,7 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
         features = self.encoder(disguised)
         with full_precision(features):
             poses = _pose(self.pose_head(features.float()))
-            return static, poses, {"path_match": count * total(kl(poses.detach(), plain), clips.mask)}
+            return static, poses, {"path_match": total(kl(poses.detach(), plain), clips.mask)}
 
     def _pose_rows(self, clips: Clips) -> Tensor:
         """What the pose head says of each frame, (B, T, 2 Z)."""

@@ -25,6 +25,8 @@ SCRAMBLED = Schedule(points=((0.05, 0), (0.2, 1)))
 HALF_SCRAMBLED = Schedule(points=((0.1, 0), (0.4, 0.5)))
 """The same for real video, in which poses are harder to see."""
 
+FALLING = Schedule(points=((0, 30), (0.1, 19), (0.2, 11), (0.3, 6), (0.5, 2), (0.8, 1)))
+"""lambda_z of the paper, which gives both its ends."""
 PRESSED = Schedule(points=((0, 2), (0.3, 3), (0.7, 3), (1, 2)))
 """lambda_z where poses have no reason to tell who is seen, and so need not be dear from the start; later what they tell of outlines is
 pressed out.
@@ -131,19 +133,18 @@ def _run(recipe: str, data: str, data_options: dict[str, Any], model: dict[str, 
 
 def _stages(
     poses: int, paths: int, sequence: int, *, rate: float, feed: Feed | None = None, batch: int = 20, frames: int | None = None,
-    lambda_z: Schedule | None = None, paths_rate: float = 1e-3,
+    lambda_z: Schedule = FALLING, paths_rate: float = 1e-3,
 ) -> tuple[Stage, ...]:
     """Both stages of VDSM (section 3.4), and between them ours, which teaches paths without decoding (VDSM.path_loss).
 
-    Temperature and lambda_s are as published; lambda_z falls from 30 and never below 1. D19: the released spline passes 0.005 for a
-    fifth of stage one, in which the poses may say anything for free; the text has 30 to 1. In stage two it rises straight through the
-    points of the released spline, without its dip.
+    Temperature and lambda_s are as published, and so is lambda_z where nothing else is asked for. D19: the released spline passes 0.005
+    for a fifth of stage one, in which the poses may say anything for free; the text has 30 to 1. In stage two it rises straight through
+    the points of the released spline, without its dip.
     """
-    fall = lambda_z or Schedule(points=((0, 30), (0.1, 19), (0.2, 11), (0.3, 6), (0.5, 2), (0.8, 1)))
     first = Stage(
         name="poses", objective="poses", trains=("encoder", "decoder", "heads"), steps=poses, learning_rate=rate, decay=COOLING,
         clip_norm=5000, feed=feed or Feed(batch=batch, frames=frames),
-        schedules={"temperature": half_cosine(1, 10, 0.5), "static_kl": half_cosine(0.1, 1, 1 / 3), "path_kl": fall},
+        schedules={"temperature": half_cosine(1, 10, 0.5), "static_kl": half_cosine(0.1, 1, 1 / 3), "path_kl": lambda_z},
     )
     middle = Stage(
         name="paths", objective="paths", trains=("sequence",), steps=paths, learning_rate=paths_rate, decay=COOLING,

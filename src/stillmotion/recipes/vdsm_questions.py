@@ -21,7 +21,19 @@ from stillmotion.recipes.lab import over_seeds
 from stillmotion.recipes.measures import MEASURES, Measure
 from stillmotion.recipes.override import override
 from stillmotion.recipes.reproduce import Plan, Reproduced
-from stillmotion.recipes.vdsm import CHEAP, CHEAPER, DEAR, LAMBDA_Z_RELEASED, LAMBDA_Z_SEQUENCE, Size, in_order, scrambled, sprites
+from stillmotion.recipes.vdsm import (
+    CHEAP,
+    CHEAPER,
+    DEAR,
+    FALLING,
+    LAMBDA_Z_RELEASED,
+    LAMBDA_Z_SEQUENCE,
+    PRESSED,
+    Size,
+    in_order,
+    scrambled,
+    sprites,
+)
 from stillmotion.training.schedules import Schedule, constant
 from stillmotion.training.settings import Part, Run
 
@@ -71,6 +83,11 @@ def released_weights(run: Run) -> Run:
     )(run)
 
 
+def weighing_poses(weight: Schedule) -> Change:
+    """lambda_z of stage one."""
+    return stages(poses={"schedules": {"path_kl": weight.model_dump(mode="json")}})
+
+
 def scrambled_colours(run: Run) -> Run:
     """Poses are read off frames in scrambled colours."""
     return options(recolour=1.0)(scrambled(run))
@@ -93,19 +110,26 @@ def weighing_s(factor: float) -> Change:
 
 
 def at_once(run: Run) -> Run:
-    """Everything is learned in stage two, for as many steps, by the optimiser, at the rate and the temperatures of stage one."""
-    poses, _, sequence = run.stages
+    """Everything is learned in stage two, for as many steps, by the optimiser, at the rate and by the schedules of the stages before."""
+    poses, paths, sequence = run.stages
+    earlier = {**poses.schedules, "dynamic_kl": paths.schedules["dynamic_kl"], "path_kl": sequence.schedules["path_kl"]}
     whole = sequence.model_copy(update={
         "trains": ("encoder", "decoder", "heads", "sequence", "flows"), "steps": sum(stage.steps for stage in run.stages),
-        "optimiser": poses.optimiser, "learning_rate": poses.learning_rate,
-        "schedules": {**sequence.schedules, "temperature": poses.schedules["temperature"]},
+        "optimiser": poses.optimiser, "learning_rate": poses.learning_rate, "schedules": earlier,
     })  # fmt: skip
     return run.model_copy(update={"stages": (whole,)})
 
 
+def without_paths(run: Run) -> Run:
+    """Stage two follows stage one, and has the steps of the stage between them."""
+    poses, paths, sequence = run.stages
+    return run.model_copy(update={"stages": (poses, sequence.model_copy(update={"steps": paths.steps + sequence.steps}))})
+
+
 def single_groups(run: Run) -> Run:
-    """Groups of stage one are one clip, of which as many frames are drawn."""
-    return stages(poses={"feed": {"group_by": None, "clips_per_group": 1}})(run)
+    """A group is one clip, of which as many frames are drawn; where codes are crossed, between halves of it. In stage two as many clips."""
+    alone = {"group_by": None, "clips_per_group": 1}
+    return stages(poses={"feed": alone}, sequence={"feed": {**alone, "batch": clips_in_stage_two(run)}})(run)
 
 
 def clips_in_stage_two(run: Run) -> int:
@@ -156,6 +180,7 @@ QUESTIONS: dict[str, Question] = {
     "decoder_input": Question(
         "the decoder sees", {"its softmax": options(decoder_input="mixture"), "s in units of its prior": options(decoder_input="units")}
     ),
+    "decoder_static": Question("the decoder sees", {"s": options(decoder_input="static"), RECIPE: unchanged}),
     "scrambled": Question("recoloured frames are", {"mixed": in_order, "scrambled": scrambled_colours}),
     "dynamic_prior": Question(
         "deviation of the prior of d", {"1/kappa_d": options(dynamic_prior="released"), "1": options(dynamic_prior="unit")}
@@ -171,9 +196,11 @@ QUESTIONS: dict[str, Question] = {
         "means of s and d", {f"{s:g} and {d:g} apart": options(static_grid=s, dynamic_grid=d) for s, d in ((0.0, 0.0), (0.1, 0.5))}
     ),
     "lambda_z": Question("lambda_z", {"released splines": released_weights, RECIPE: unchanged}),
+    "falling": Question("lambda_z of stage one", {"from 30 to 1": weighing_poses(FALLING), "between 2 and 3": weighing_poses(PRESSED)}),
     "single_decoder": Question("decoders", {"one": options(single_decoder=True), "many": options(single_decoder=False)}),
     "iaf": Question("q(z)", {"with flows": options(posterior="iaf"), "Gaussian": options(posterior="gaussian")}),
     "optimiser": Question("stage one by", {name.title(): stages(poses={"optimiser": name}) for name in ("adam", "muon")}),
+    "paths": Question("stage of paths", {"left out": without_paths, RECIPE: unchanged}),
     "at_once": Question("stage one", {"left out": at_once, RECIPE: unchanged}),
     "single_groups": Question("actions in a group", {"one": single_groups, RECIPE: unchanged}),
     "uncrossed": Question("static codes", {"not crossed": uncrossed, "crossed": crossed}),
