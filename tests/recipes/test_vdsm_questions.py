@@ -59,7 +59,7 @@ def place(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         patch.setattr(vdsm_questions, "sprites", tiny_sprites)
         patch.setattr(vdsm_questions, "QUESTIONS", {key: QUESTIONS[key] for key in ASKED})
         patch.setitem(vdsm_questions.CHARACTERS, "quick", (6, 2))
-        patch.setitem(vdsm_questions.SHARE, "quick", 1 / 30)
+        patch.setattr(vdsm_questions, "SHARE", 1 / 30)
         yield tmp_path_factory.mktemp("questions")
 
 

@@ -51,6 +51,8 @@ REFILLS = 5
 
 
 class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes):
+    """The model of section 3 of the paper. Codes: static (B, kappa_s), dynamic (B, kappa_d), path (B, T, kappa_z)."""
+
     name: ClassVar[str] = "vdsm"
     config_type: ClassVar[Any] = VDSMConfig
     schedules: ClassVar[tuple[str, ...]] = ("temperature", "static_kl", "dynamic_kl", "path_kl", "path_match", "scrambled")
@@ -274,6 +276,7 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
         return logits
 
     def decode(self, codes: Codes) -> Tensor:
+        """Means of the pixels, (B, T, C, H, W) in [0, 1]. Raises UserError for codes without a static part or a path."""
         if codes.static is None or codes.path is None:
             raise UserError("codes with a static part and a path", "codes without", "Encode clips, or generate codes, first.")
         return self.pixels.mean(self._logits(codes.static, codes.path, self.config.temperature))
@@ -298,7 +301,7 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
         return Codes(static.sample(generator), None, poses.sample(generator), clips.mask, static, None, poses)
 
     def generate(self, count: int, steps: int, generator: torch.Generator) -> Codes:
-        """s, d and z_1 from their priors, then the transition network, sample by sample."""
+        """Codes of `count` new clips of `steps` frames: s, d and z_1 from their priors, then the transition network, sample by sample."""
         like = self.start
         s = self.static_prior * normal((count, self.config.static), generator, like)
         d = self.dynamic_prior * normal((count, self.config.dynamic), generator, like)
@@ -308,6 +311,7 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
         return Codes(s, d, torch.stack(path[:steps], 1), torch.ones(count, steps, dtype=torch.bool, device=like.device))
 
     def remember(self, codes: Codes) -> None:
+        """Keeps the posteriors of s and d of MEMORY of these clips, and their number of frames. Raises UserError for codes without."""
         if codes.static_posterior is None or codes.dynamic_posterior is None or codes.path is None:
             raise UserError("codes of whole clips with their posteriors", "codes without")
         self.horizon.fill_(codes.path.shape[1])
@@ -320,7 +324,9 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
         return bool(self.identities.any())
 
     def recombine(self, count: int, steps: int, generator: torch.Generator) -> Codes:
-        """s and d from the aggregate posterior of the remembered clips, each on its own; the path as the posterior draws it from d."""
+        """Codes of `count` new clips of `steps` frames: s and d from the aggregate posterior of the remembered clips, each on its own; the
+        path as the posterior draws it from d. Raises UserError where none are remembered.
+        """
         if not self.remembers:
             raise UserError("a model that remembers training clips", "one that does not", "Call remember first.")
         s, d = (
@@ -332,9 +338,10 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
         return Codes(s, d, path, torch.ones(path.shape[:2], dtype=torch.bool, device=path.device))
 
     def predict(self, codes: Codes, steps: int, generator: torch.Generator | None = None) -> Codes:
-        """The path of the posterior, which needs nothing but d; see `_onward` for what lies beyond the clip and those of the training.
+        """`steps` frames of the path of the posterior, which needs nothing but d; see `_onward` for those beyond the clip and the training.
 
-        The path of a clip that is longer than those of the training is kept, and goes on from there.
+        The path of a clip that is longer than those of the training is kept, and goes on from there. Raises UserError for codes of single
+        frames.
         """
         if codes.dynamic is None or codes.static is None or codes.path is None:
             raise UserError("codes of whole clips", "codes without a dynamic part", "Use encode, not encode_frames.")

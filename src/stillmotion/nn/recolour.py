@@ -17,8 +17,10 @@ TURNS = 0.75
 def disguise(
     frames: Tensor, strength: float, weights: Mapping[str, float], generator: torch.Generator | None, coarse: int = 1
 ) -> Tensor | None:
-    """The frames that a motion is read from in training: recoloured, the share `scrambled` of the weights scrambled, and without what is
-    finer than squares of `coarse` pixels; None: as they are.
+    """The frames (B, T, C, H, W) that a motion is read from in training; None: as they are, which without a generator they always are.
+
+    They are recoloured with this strength, the share `scrambled` of the weights scrambled, and without what is finer than squares of
+    `coarse` pixels. weights: of the loss, by name.
     """
     if generator is None or not (strength or coarse > 1):
         return None
@@ -28,7 +30,7 @@ def disguise(
 
 def coarsen(frames: Tensor, side: int) -> Tensor:
     """Clips (B, T, C, H, W) drawn, between their middles, from the means of squares of side x side pixels: where things are remains, which
-    outline they have is lost. side divides H and W.
+    outline they have is lost. side divides H and W, which who asks for it has to see to.
     """
     pictures = frames.flatten(0, 1)
     means = F.avg_pool2d(pictures, side)
@@ -58,8 +60,8 @@ def recolour(frames: Tensor, strength: float, generator: torch.Generator, scramb
 def scramble(frames: Tensor, generator: torch.Generator) -> Tensor:
     """Each clip (B, T, C, H, W) in colours that tell nothing of what they were, edges apart: 1/2 + 1/2 sin 2 pi (W x + b).
 
-    W (C, C) from N(0, TURNS^2) and b from U(0, 1), drawn once per clip: any colour, by itself, becomes any other with the same
-    probability, so that neither its hue nor whether it is bright or dark can be read off the result.
+    W (C, C) from N(0, TURNS^2) and b from U(0, 1), drawn once per clip: what a colour becomes, by itself, has the same distribution
+    whatever it was, so that neither its hue nor whether it is bright or dark can be read off the result.
     """
     clips, channels = frames.shape[0], frames.shape[2]
     turns = TURNS * normal((clips, channels, channels), generator, frames)

@@ -20,8 +20,8 @@ HELD_OUT: dict[str, str] = {
     "0": "bend", "1": "wave-one-hand", "2": "jumping-jack", "3": "wave-two-hands", "4": "bend", "5": "jumping-jack", "6": "wave-one-hand",
     "7": "wave-two-hands", "8": "bend",
 }  # fmt: skip
-"""Person -> action. Each of the nine persons loses one of four actions and keeps three; two actions are lost by two persons each, one by
-two and one by three, so that each keeps six or seven. Who dresses otherwise for the jumping jack does not lose that: nobody could know
+"""Person -> action. Each of the nine persons loses one of four actions and keeps three; three actions are lost by two persons each and
+one by three, so that each keeps six or seven. Who dresses otherwise for the jumping jack does not lose that: nobody could know
 the clothes of a clip that was never seen."""
 CHANGED = (("0", "jumping-jack"), ("1", "jumping-jack"), ("3", "jumping-jack"), ("6", "jumping-jack"))
 """Clips in which a person wears other clothes, or stands in other light, than in the other three."""

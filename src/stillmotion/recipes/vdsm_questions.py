@@ -40,7 +40,7 @@ from stillmotion.training.settings import Part, Run
 Change: TypeAlias = Callable[[Run], Run]
 
 SOURCE = Part(name="sprites", options={"version": "vdsm"})
-SHARE = {"quick": 0.1, "laptop": 0.2, "paper": 0.2}
+SHARE = 0.1
 """Of the steps of each stage of the recipe."""
 CHARACTERS = {"quick": (12, 3), "laptop": (None, 50), "paper": (None, 50)}
 """Training characters that probes may be fitted on, and validation characters that are measured, nine clips each."""
@@ -261,7 +261,7 @@ def reproduce(folder: Path, plan: Plan) -> Reproduced:
 def base_run(lab: Lab, seed: int = 0) -> Run:
     """The recipe for Sprites with a share of the steps of each stage."""
     run = sprites(lab.size, data=dict(lab.source.options), seed=seed)
-    shorter = {stage.name: {"steps": max(1, round(SHARE[lab.size] * stage.steps))} for stage in run.stages}
+    shorter = {stage.name: {"steps": max(1, round(SHARE * stage.steps))} for stage in run.stages}
     return override(run, {"stages": shorter})
 
 
@@ -349,7 +349,7 @@ def _summary(lab: Lab) -> str:
     seeds = "One seed" if lab.plan.seeds == 1 else f"{lab.plan.seeds} seeds"
     measured = 9 * (CHARACTERS[lab.size][1] or 0)
     return (
-        f"{seeds} of each run, {steps} steps of its stages (poses, paths, sequence), which is {100 * SHARE[lab.size]:.0f} % of the recipe: "
+        f"{seeds} of each run, {steps} steps of its stages (poses, paths, sequence), which is {100 * SHARE:.0f} % of the recipe: "
         f"short runs compare answers and do not say how good a model gets. Sprites in the version of the paper, measured on {measured} "
         "validation clips of characters that neither models nor judge were trained on; the test characters stay unseen."
     )
