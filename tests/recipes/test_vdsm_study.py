@@ -103,7 +103,7 @@ def test_runs_are_of_the_papers_characters_and_measured_on_test_clips(found: Rep
     assert found.figures["consistency_body"].clips == found.figures["embedding_static_body"].clips == 2 * 9
     assert found.judge is not None
     assert found.judge["data"] == {"name": "sprites", "options": {"version": "vdsm"}}
-    assert "9 characters to train on, 2 set aside for validation, and 5 that" in found.page.summary
+    assert "9 characters to train on, 2 characters set aside for validation, and 5 characters that" in found.page.summary
 
 
 @pytest.mark.data

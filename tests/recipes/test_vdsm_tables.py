@@ -13,7 +13,7 @@ from stillmotion.recipes import vdsm_tables
 from stillmotion.recipes.vdsm_tables import (
     CLASSIFIER_NOTE,
     PUBLISHED_NOTE,
-    ROWS,
+    SPRITES,
     leak_table,
     pooled_table,
     published_here,
@@ -25,7 +25,7 @@ from stillmotion.recipes.vdsm_tables import (
     two_factor_table,
 )
 
-OWN, STANDARD = Data(name="sprites", version="vdsm"), Data(name="sprites", version="standard")
+OWN, STANDARD, FACES = Data(name="sprites", version="vdsm"), Data(name="sprites", version="standard"), Data(name="mug")
 PAPER = {
     "body": ("99.67", "98.67", "52.67"), "shirt": ("99.67", "99.67", "47.33"), "pants": ("99.00", "97.67", "31.67"),
     "hair": ("100.00", "99.33", "21.00"), "action": ("99.33", "45.00", "99.33"),
@@ -45,7 +45,7 @@ def row(table: Table | None, label: str) -> dict[str, object]:
 
 @pytest.mark.parametrize("label", PAPER)
 def test_table_1_stands_beside_the_published_one(label: str) -> None:
-    factor = ROWS[label]
+    factor = SPRITES.rows[label]
     figures = told(**{f"consistency_{factor}": 0.98, f"embedding_static_{factor}": 0.97, f"embedding_dynamic_{factor}": 0.3})
     cells = row(table_1(figures, OWN), label)
     assert [cells[f"{word}, %"] for word in ("consistency", "accuracy from s", "accuracy from d")] == [
@@ -66,11 +66,35 @@ def test_of_standard_characters_the_paper_has_no_table_1() -> None:
     assert "Published" not in table.note
 
 
+def test_faces_have_an_identity_and_an_expression_beside_what_was_published_of_them() -> None:
+    figures = told(consistency_action=0.9, embedding_dynamic_action=0.85, consistency_mean=0.94, generation_entropy=2.0)
+    table = table_1(figures, FACES)
+    assert [cells[0] for cells in table.rows] == ["identity", "expression"]
+    cells = row(table, "expression")
+    assert [cells[f"published: {word}, %"] for word in ("consistency", "accuracy from s", "accuracy from d")] == ["88.00", "57.33", "83.33"]
+    assert (cells["consistency, %"], cells["accuracy from d, %"]) == ("90.00 (45.00 to 90.00)", "85.00 (42.50 to 85.00)")
+    assert "1,120" not in table.note
+    second = table_2(figures, FACES, 2.9)
+    mean = row(second, "consistency, mean of identity and expression, %")
+    assert (mean["here"], mean["published, VDSM"]) == ("94.00 (47.00 to 94.00)", "93.33")
+    assert row(second, "H(y), new clips from the priors, nats")["published, VDSM"] == "2.210"
+    assert row(second, "H(y), new clips from the aggregate posterior, nats")["published, VDSM"] is None
+
+
+def test_faces_stand_beside_the_methods_that_were_measured_on_them_by_two_factors() -> None:
+    table = two_factor_table(told(two_factor_accuracy_action=0.8), FACES)
+    assert row(table, "expression")["published, DBSE"] == "86.90"
+    assert row(table, "H(y)")["published, MoCoGAN"] == "1.721"
+    assert "six classes" in table.note
+    assert [cells[0] for cells in swap_table({}, FACES).rows] == ["identity", "expression", "all that stays", "all that moves", "both"]
+    assert [cells[0] for cells in leak_table({}, FACES).rows] == ["identity", "expression"]
+
+
 def test_samples_have_chance_beside_them_and_three_codes() -> None:
     figures = told(leak_static_to_action_sample=0.34, leak_static_to_action_sample_mlp=0.35, leak_dynamic_to_body_sample=0.15)
     figures |= told(leak_dynamic_to_body_sample_mlp=0.16, probe_path_action_mean=0.9, probe_path_action_mean_mlp=0.99, chance_action=1 / 3)
     figures |= told(probe_static_body_sample=0.97, probe_static_body_sample_mlp=0.98, resampled_static_body=0.14)
-    table = leak_table(figures)
+    table = leak_table(figures, OWN)
     action, body = row(table, "action"), row(table, "body")
     assert (action["s, samples"], action["path, means"], action["chance"]) == ("34.0 / 35.0", "90.0 / 99.0", "33.33")
     assert (body["s, samples"], body["d, samples"], body["drawn anew"], body["d, means"]) == ("97.0 / 98.0", "15.0 / 16.0", "14.00", None)
@@ -112,7 +136,7 @@ def test_of_the_papers_characters_no_two_factor_row_was_published() -> None:
 
 
 def test_swaps_count_what_stays_and_what_moves() -> None:
-    table = swap_table(told(swap_static_accuracy=0.97, swap_dynamic_accuracy=1.0, swap_both_accuracy=0.96, swap_hair_accuracy=0.99))
+    table = swap_table(told(swap_static_accuracy=0.97, swap_dynamic_accuracy=1.0, swap_both_accuracy=0.96, swap_hair_accuracy=0.99), OWN)
     shares = [row(table, label)["right, %"] for label in ("hair", "all that stays", "all that moves", "both", "body")]
     assert shares == ["99.00 (49.50 to 99.00)", "97.00 (48.50 to 97.00)", "100.00 (50.00 to 100.00)", "96.00 (48.00 to 96.00)", None]
 
@@ -168,10 +192,10 @@ class Asked(dict[str, Figure]):
 
 TABLES: dict[str, tuple[str, Callable[[Figures], Table]]] = {
     "table 1": ("vdsm", lambda figures: table_1(figures, OWN)),
-    "leaks": ("leakage", leak_table),
+    "leaks": ("leakage", lambda figures: leak_table(figures, OWN)),
     "table 2": ("vdsm", lambda figures: table_2(figures, OWN, 1.0)),
     "two factors": ("two_factor", lambda figures: two_factor_table(figures, STANDARD)),
-    "swaps": ("swap", swap_table),
+    "swaps": ("swap", lambda figures: swap_table(figures, OWN)),
     "table 3": ("frechet_judge", table_3),
     "quality": ("reconstruction", quality_table),
 }

@@ -1,4 +1,4 @@
-"""Pictures of Sprites that several reproductions show: test clips of different people in different actions, mixed and drawn anew."""
+"""Pictures that several reproductions show: test clips of different people in different actions, mixed and drawn anew."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from stillmotion.core.codes import Codes
 from stillmotion.core.random import seed_of
 from stillmotion.data.base import ClipSet
 from stillmotion.metrics.exhibits import Pictures
-from stillmotion.recipes.judged_lab import CHARACTER
+from stillmotion.recipes.judged_lab import identity_of
 from stillmotion.tasks.clips import default_source, generate, swap_grid
 
 SHOWN = 6
-CLASS = "action_direction"
+CLASSES = ("action_direction", "action")
+"""What data sets call what is done, the finest first."""
 APART = 4
 """From one shown clip to the next, in the order of the classes: another action in another direction."""
 WORDS = {"prior": "prior", "aggregate": "aggregate posterior"}
@@ -27,17 +28,27 @@ NOTE = "Test clips of characters never seen."
 
 
 def showcase(clips: ClipSet, count: int = SHOWN) -> ClipSet:
-    """One clip each of so many characters, evenly chosen, and of them another action in another direction than of the one before."""
-    people, classes = torch.unique(clips.labels[CHARACTER]), torch.unique(clips.labels[CLASS])
+    """One clip each of so many people, evenly chosen, and of them another action than of the one before, on Sprites in another direction.
+
+    Where someone is not seen at the action whose turn it is, the next action is shown that they are seen at.
+    """
+    seen, done = clips.labels[identity_of(clips)], clips.labels[class_of(clips)]
+    people, classes = torch.unique(seen), torch.unique(done)
     who = people[torch.linspace(0, len(people) - 1, count).round().long()]
-    what = classes[APART * torch.arange(count) % len(classes)]
-    chosen = (clips.labels[CHARACTER] == who[:, None]) & (clips.labels[CLASS] == what[:, None])
-    return clips.subset(chosen.int().argmax(1))
+    what = APART * torch.arange(count) % len(classes)
+    later = (torch.searchsorted(classes, done) - what[:, None]) % len(classes)
+    return clips.subset(torch.where(seen == who[:, None], later, len(classes)).argmin(1))
+
+
+def class_of(clips: ClipSet) -> str:
+    """The factor that says what is done."""
+    return next(factor for factor in CLASSES if factor in clips.labels)
 
 
 def names_of(clips: ClipSet) -> tuple[str, ...]:
     """What each clip shows, in words."""
-    return tuple(clips.classes[CLASS][k] for k in clips.labels[CLASS].tolist())
+    done = class_of(clips)
+    return tuple(clips.classes[done][k] for k in clips.labels[done].tolist())
 
 
 def crossed(model: Model, codes: Codes, frames: Tensor) -> Tensor:

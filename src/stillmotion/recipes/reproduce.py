@@ -46,6 +46,7 @@ REPRODUCTIONS: dict[str, str] = {
     "vdsm/questions": "stillmotion.recipes.vdsm_questions:reproduce",
     "vdsm/sprites": "stillmotion.recipes.vdsm_study:sprites",
     "vdsm/standard": "stillmotion.recipes.vdsm_study:standard",
+    "vdsm/mug": "stillmotion.recipes.vdsm_study:mug",
     "vdsm/digits": "stillmotion.recipes.vdsm_worlds:reproduce_digits",
     "vdsm/pendula": "stillmotion.recipes.vdsm_worlds:reproduce_pendula",
     "vdsm/weizmann": "stillmotion.recipes.vdsm_transfer:reproduce",

@@ -1,4 +1,4 @@
-"""What the reproduction of the VDSM paper works with: one version of Sprites, its runs, and what is measured of them."""
+"""What the reproduction of the VDSM paper works with: one data set, its runs, and what is measured of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FIVE_MEAN = "consistency_five_mean"
 
 
 class Lab(JudgedLab):
-    """Of the version of Sprites that `source` names."""
+    """Of the version of Sprites, or the faces, that `source` names."""
 
     @property
     def size(self) -> vdsm.Size:
@@ -35,8 +35,8 @@ class Lab(JudgedLab):
         return cast(vdsm.Size, super().size)
 
     def run(self, seed: int) -> Run:
-        """The recipe on these Sprites."""
-        return vdsm.sprites(self.size, data=dict(self.source.options), seed=seed)
+        """The recipe on this data."""
+        return vdsm.of(self.source, self.size, seed=seed)
 
     @property
     def asked(self) -> tuple[str, ...]:
@@ -49,7 +49,7 @@ class Lab(JudgedLab):
         return {**MEASURES, **extra_measures(Extras(pooled_judge=True), self.run(0))[1]}
 
     def taken(self, bench: Bench, names: Sequence[str]) -> Figures:
-        """The figures of all measures that can be taken, and with the consistency its mean over the attributes of the paper."""
+        """The figures of all measures that can be taken, and with the consistency of Sprites its mean over the attributes of the paper."""
         found = super().taken(bench, names)
         return {**found, **mean_of_five(bench)} if f"consistency_{FIVE[0]}" in found else found
 

@@ -1,7 +1,4 @@
-"""Figures 1 and 5 to 8 of the VDSM paper, of Sprites that no model has seen: actions transferred, clips drawn, poses swapped.
-
-Figures 6 to 8 are of faces in the paper (MUG, which needs a licence); here they show Sprites.
-"""
+"""Figures 1 and 5 to 8 of the VDSM paper, of clips that no model has seen: actions transferred, clips drawn, poses swapped."""
 
 from __future__ import annotations
 
@@ -10,18 +7,16 @@ import torch
 from stillmotion.core.abilities import Model
 from stillmotion.data.base import ClipSet
 from stillmotion.metrics.exhibits import Pictures
-from stillmotion.recipes.gallery import CLASS, crossed, drawn, names_of, pictures, showcase
-from stillmotion.recipes.judged_lab import CHARACTER
+from stillmotion.recipes.gallery import class_of, crossed, drawn, names_of, pictures, showcase
+from stillmotion.recipes.judged_lab import identity_of
 from stillmotion.tasks.clips import reconstruct, swap
 from stillmotion.tasks.codes import clip_part, encode
 
 STRIPS = 4
 """Clips whose frames stand side by side."""
 CROSSED = 5
-FRAME = 4
-"""The single frame that is shown of a clip, counted from 0: in the middle of each action."""
 CROSSED_NOTE = "Row: whose identity. Column: whose {}. First row and first column are test clips; on the diagonal each meets itself."
-FACES = " In the paper this figure shows faces."
+FACES = " In the paper this figure shows faces (MUG)."
 
 
 def reconstructions(model: Model, clips: ClipSet) -> Pictures:
@@ -57,25 +52,29 @@ def new_clips(model: Model, steps: int) -> Pictures:
 
 
 def all_actions(model: Model, clips: ClipSet) -> Pictures:
-    """Figure 7: people in all actions of one other character."""
-    people = torch.unique(clips.labels[CHARACTER])
-    teaches = clips.labels[CHARACTER] == people[len(people) // 2]
-    lessons, shown = clips.subset(teaches), showcase(clips.subset(~teaches), CROSSED)
-    lessons = lessons.subset(lessons.labels[CLASS].argsort())
+    """Figure 7: people in all actions that one other is seen at: of those who are seen at most, the one in the middle."""
+    seen, done = clips.labels[identity_of(clips)], clips.labels[class_of(clips)]
+    people = torch.unique(seen)
+    actions = [torch.unique(done[seen == one]) for one in people]
+    busy = [k for k, each in enumerate(actions) if len(each) == max(map(len, actions))]
+    teacher = busy[len(busy) // 2]
+    of_each = (seen == people[teacher]) & (done == actions[teacher][:, None])
+    lessons, shown = clips.subset(of_each.int().argmax(1)), showcase(clips.subset(seen != people[teacher]), CROSSED)
     motions, identities = encode(model, lessons), encode(model, shown)
     taught, own = lessons.clips().frames, shown.clips().frames
     rows = [torch.cat([torch.zeros_like(own[:1]), taught])]
     for k in range(len(shown)):
         rows.append(torch.cat([own[k : k + 1], swap(model, identities[torch.full((len(lessons),), k)], motions)]))
     labels = ("action of", *names_of(shown)), ("identity of", *names_of(lessons))
-    note = "Row: whose identity. Column: which action, all of one character." + FACES
+    note = "Row: whose identity. Column: which action, all of one person." + FACES
     return pictures("figure_7", "Figure 7: all actions of another", torch.stack(rows), *labels, note)
 
 
 def pose_swaps(model: Model, clips: ClipSet) -> Pictures:
     """Figure 8: single frames, the pose of one in the identity of another, by the networks of stage one alone."""
     shown = showcase(clips, CROSSED)
-    still = clip_part(shown.clips(), FRAME, FRAME + 1)
+    middle = clips.steps // 2
+    still = clip_part(shown.clips(), middle, middle + 1)
     frames = crossed(model, encode(model, still, poses=True), still.frames)
     names, note = names_of(shown), CROSSED_NOTE.format("pose").replace("clips", "frames") + FACES
     title = "Figure 8: identities and poses of single frames"

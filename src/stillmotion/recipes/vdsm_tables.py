@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from statistics import fmean
+from typing import NamedTuple
 
 from stillmotion.metrics.exhibits import Cell, Table
 from stillmotion.metrics.figure import Figures
@@ -10,21 +12,52 @@ from stillmotion.metrics.published import Data, Row, every_row, published
 from stillmotion.recipes.cells import leaks, number, printed, told
 from stillmotion.recipes.vdsm_lab import FIVE, FIVE_MEAN
 
-STATIC = {"body": "body", "shirt": "topwear", "pants": "bottomwear", "hair": "hair"}
-MOVING = {"action": "action", "action and direction": "action_direction", "direction": "direction"}
-ROWS = STATIC | MOVING
-"""What a row is called -> the factor. The paper's action is one of three; nine classes and the direction are beside it."""
+
+class Factors(NamedTuple):
+    """The rows of the tables, what a row is called -> the factor.
+
+    mean, named: the figure of the mean consistency, over the factors `averaged`, and what it is called. action: what the paper's action
+    is. what: which clips the paper's values are of. kept, moved, ends: words of the note on two factors.
+    """
+
+    static: Mapping[str, str]
+    moving: Mapping[str, str]
+    mean: str
+    named: str
+    averaged: tuple[str, ...]
+    action: str
+    what: str
+    kept: str
+    moved: str
+    ends: str
+
+    @property
+    def rows(self) -> Mapping[str, str]:
+        """Those that stay, then those that move."""
+        return {**self.static, **self.moving}
+
+
+SPRITES = Factors(
+    {"body": "body", "shirt": "topwear", "pants": "bottomwear", "hair": "hair"},
+    {"action": "action", "action and direction": "action_direction", "direction": "direction"},
+    FIVE_MEAN, "mean of the five attributes of the paper", FIVE, "The paper's action has three classes.",
+    " Which 1,120 characters they are of was not released.", "Body to hair", "Action and direction",
+    "of action and direction, nine classes (at best 0, 2.197 and 9)",
+)  # fmt: skip
+FACES = Factors(
+    {"identity": "identity"}, {"expression": "action"}, "consistency_mean", "mean of identity and expression", ("identity", "action"),
+    "The expressions are six.", "", "Identity", "Expression", "of the expression, six classes (at best 0, 1.792 and 6)",
+)  # fmt: skip
 CODES = ("static", "dynamic", "path")
 CONSISTENT, POOLED = "consistency_{}", "consistency_pooled_judge_{}"
 EMBEDDINGS = {"accuracy from s": "embedding_static_{}", "accuracy from d": "embedding_dynamic_{}"}
 TABLE_1_NOTE = (
     "Per cent, of test characters. Consistency: the judge says the same of a clip and of its reconstruction; nothing is swapped. Accuracy: "
-    "of a small classifier that sees the mean of one code alone; s should not know the last three rows, d not the first four. The paper's "
-    "action has three classes."
+    "of a small classifier that sees the mean of one code alone; s should not know what moves, the lower rows; d not what stays. "
 )
 PUBLISHED_NOTE = (
     " Published values, of 300 clips, were measured otherwise: by a judge that had been trained on real and reconstructed clips of the "
-    "evaluated set together, and that answered in training mode. Which 1,120 characters they are of was not released."
+    "evaluated set together, and that answered in training mode."
 )
 """Below every table in which values of another protocol than ours stand beside ours."""
 CLASSIFIER_NOTE = " The published accuracies are of a classifier that saw the shares of the experts in place of s, in training mode too."
@@ -33,8 +66,14 @@ DRAWN = {"from the priors": "", "from the aggregate posterior": "_aggregate"}
 """Where new clips come from -> end of the names of figures."""
 
 
+def factors_of(data: Data) -> Factors:
+    """The rows of the tables of a data set."""
+    return FACES if data.name == "mug" else SPRITES
+
+
 def table_1(figures: Figures, data: Data) -> Table:
-    """Consistency and the accuracies from s and from d, beside those of the paper where it used these characters."""
+    """Consistency and the accuracies from s and from d, beside those of the paper where it used these clips."""
+    factors = factors_of(data)
     names = {"consistency": CONSISTENT, **EMBEDDINGS}
     theirs = _theirs(data)
     beside = {"consistency": POOLED, **EMBEDDINGS} if theirs else {}
@@ -44,19 +83,21 @@ def table_1(figures: Figures, data: Data) -> Table:
             *(told(figures, name.format(factor)) for name in names.values()),
             *(printed(theirs, name.format(factor)) for name in beside.values()),
         )
-        for label, factor in ROWS.items()
+        for label, factor in factors.rows.items()
     )
     head = ("", *(f"{word}, %" for word in names), *(f"published: {word}, %" for word in beside))
     title = "Table 1: consistency, and what each code knows"
-    return Table("table_1", title, head, rows, TABLE_1_NOTE + (PUBLISHED_NOTE + CLASSIFIER_NOTE if theirs else ""))
+    otherwise = PUBLISHED_NOTE + factors.what + CLASSIFIER_NOTE if theirs else ""
+    return Table("table_1", title, head, rows, TABLE_1_NOTE + factors.action + otherwise)
 
 
 def pooled_table(figures: Figures, data: Data) -> Table | None:
     """Consistency by a judge of the released notebooks' way; None where it was not measured."""
-    if POOLED.format(FIVE[0]) not in figures:
+    factors, theirs = factors_of(data), _theirs(data)
+    if POOLED.format(factors.averaged[0]) not in figures:
         return None
-    theirs = _theirs(data)
-    rows = tuple((label, told(figures, name), printed(theirs, name)) for label, factor in ROWS.items() if (name := POOLED.format(factor)))
+    names = {label: POOLED.format(factor) for label, factor in factors.rows.items()}
+    rows = tuple((label, told(figures, name), printed(theirs, name)) for label, name in names.items())
     note = (
         "Per cent. The judge was trained on real and reconstructed clips of the test characters together, and is asked about clips of the "
         "same pool: it forgives what the model does wrong. For comparison with the paper only."
@@ -64,13 +105,15 @@ def pooled_table(figures: Figures, data: Data) -> Table | None:
     return Table("table_1_pooled", "Table 1, consistency as in the released notebooks", ("", "here, %", "published, %"), rows, note)
 
 
-def leak_table(figures: Figures) -> Table:
+def leak_table(figures: Figures, data: Data) -> Table:
     """Table 1 on samples: what probes read off each code, means and samples, what the judge sees of a code drawn anew, and chance."""
-    rows = tuple((label, *leaks(figures, factor, "static" if label in STATIC else "dynamic", CODES)) for label, factor in ROWS.items())
+    factors = factors_of(data)
+    owner = {label: "static" if label in factors.static else "dynamic" for label in factors.rows}
+    rows = tuple((label, *leaks(figures, factor, owner[label], CODES)) for label, factor in factors.rows.items())
     head = ("", *(f"{code}, {way}" for code in ("s", "d", "path") for way in ("means", "samples")), "drawn anew", "chance")
     note = (
         "Per cent, of test characters, by a linear probe / a small network. A mean may hold traces far below the noise of its code; a "
-        "sample is what the decoder gets. s should know the last three rows no better than chance, d and the path so the first four. "
+        "sample is what the decoder gets. s should know what moves no better than chance, d and the path so what stays. "
         "Drawn anew: what the judge still sees when the code that should tell it is from the prior; this too should be chance."
     )
     return Table("leaks", "Table 1 on samples: leaks both ways", head, rows, note)
@@ -78,23 +121,27 @@ def leak_table(figures: Figures) -> Table:
 
 def table_2(figures: Figures, data: Data, ceiling: float) -> Table:
     """Mean consistency and entropies. ceiling: of H(y), in nats."""
-    theirs = _theirs(data)
-    known = [theirs[POOLED.format(factor)] for factor in FIVE if POOLED.format(factor) in theirs]
-    mean = number(FIVE_MEAN, fmean(known)) if known else None
-    rows: list[tuple[Cell, ...]] = [("consistency, mean of the five attributes of the paper, %", told(figures, FIVE_MEAN), mean)]
+    factors, theirs = factors_of(data), _theirs(data)
+    known = [theirs[POOLED.format(factor)] for factor in factors.averaged if POOLED.format(factor) in theirs]
+    mean = number(factors.mean, theirs.get(POOLED.format("mean"), fmean(known))) if known else None
+    rows: list[tuple[Cell, ...]] = [(f"consistency, {factors.named}, %", told(figures, factors.mean), mean)]
     for source, end in DRAWN.items():
-        rows += [(f"{symbol}, new clips {source}, nats", told(figures, name + end), None) for symbol, name in ENTROPIES.items()]
+        rows += [
+            (f"{symbol}, new clips {source}, nats", told(figures, name + end), printed(theirs, name + end))
+            for symbol, name in ENTROPIES.items()
+        ]
     note = (
         "Self-reconstruction: the other methods of the published table were measured by swapping and drawing, which is another protocol "
         f"and has a table of its own here. Entropies are averaged over all factors of the judge, H(y) at most {ceiling:.3f}; the published "
-        "2.21 and 0.203 are of faces (MUG), 52 persons and their actions, and cannot stand beside them."
-    ) + (PUBLISHED_NOTE if known else "")
+        "2.21 and 0.203 are of faces (MUG), 52 persons and their actions, by a judge of nine classes for six actions."
+    ) + (PUBLISHED_NOTE + factors.what if known else "")
     return Table("table_2", "Table 2: consistency and entropies", ("", "here", "published, VDSM"), tuple(rows), note)
 
 
 def two_factor_table(figures: Figures, data: Data) -> Table:
-    """The two-factor protocol, beside the rows that were published of these characters."""
-    names = {label: f"two_factor_accuracy_{factor}" for label, factor in ROWS.items()}
+    """The two-factor protocol, beside the rows that were published of these clips."""
+    factors = factors_of(data)
+    names = {label: f"two_factor_accuracy_{factor}" for label, factor in factors.rows.items()}
     names |= {"H(y|x)": "two_factor_conditional_entropy", "H(y)": "two_factor_entropy", "inception score": "two_factor_inception_score"}
     others = published("two_factor", data)
     rows = tuple(
@@ -103,17 +150,21 @@ def two_factor_table(figures: Figures, data: Data) -> Table:
     )
     head = ("", *(f"drawn {source}" for source in DRAWN), *(f"published, {row.method}" for row in others))
     note = (
-        "Body to hair: s kept, movement drawn. Action and direction: movement kept, s drawn; so are the entropies, which are of action and "
-        "direction, nine classes (at best 0, 2.197 and 9). Accuracies in per cent. " + _where(others)
+        f"{factors.kept}: s kept, movement drawn. {factors.moved}: movement kept, s drawn; so are the entropies, which are {factors.ends}. "
+        "Accuracies in per cent. " + _where(others)
     )
     return Table("two_factors", "Table 2, the other protocol: two factors, one kept and one drawn", head, rows, note)
 
 
-def swap_table(figures: Figures) -> Table:
+def swap_table(figures: Figures, data: Data) -> Table:
     """Share of swapped clips that show what they should."""
-    asked = ROWS | {"all that stays": "static", "all that moves": "dynamic", "both": "both"}
+    factors = factors_of(data)
+    asked = {**factors.rows, "all that stays": "static", "all that moves": "dynamic", "both": "both"}
     rows = tuple((label, told(figures, f"swap_{name}_accuracy")) for label, name in asked.items())
-    note = "s of one test clip, movement of another: body to hair must be the one's, the others the other's. Per cent with 95 % intervals."
+    note = (
+        f"s of one test clip, movement of another: {factors.kept.lower()} must be the one's, the others the other's. Per cent with 95 % "
+        "intervals."
+    )
     return Table("swaps", "Swaps both ways", ("", "right, %"), rows, note)
 
 
@@ -127,7 +178,7 @@ def table_3(figures: Figures) -> Table:
     note = (
         "On the features of our own judge, of as many clips as are tested; fewer make it larger, and the second column says what it would "
         "be of infinitely many, where there are clips enough to tell. The published distances (generation 44.12, reconstruction 17.64) "
-        "are of faces (MUG, which needs a licence) on the features of a network trained on Kinetics: numbers of another kind."
+        "are of faces (MUG) on the features of a network trained on Kinetics: numbers of another kind."
     )
     title, head = "Table 3: Fréchet distance on the judge's features", ("", "distance", "of infinitely many clips")
     return Table("table_3", title, head, tuple(rows), note)
@@ -155,4 +206,4 @@ def _where(rows: list[Row]) -> str:
     if not rows:
         return "Nothing was published under this protocol of these characters; of the standard ones there are rows, see vdsm/standard."
     places = " and ".join(dict.fromkeys(str(row.source) for row in rows))
-    return f"Published: {places}, printed beside VDSM's own consistency, which is of table 2 here; of VDSM nothing was."
+    return f"Published: {places}; of VDSM nothing: what its own paper prints beside such rows is a consistency, which is of table 2 here."
