@@ -110,12 +110,11 @@ def test_poses_of_sprites_are_soon_read_off_scrambled_colours_alone() -> None:
     assert not any("scrambled" in stage.schedules for stage in (*sprites("paper").stages, *as_released(sprites("laptop")).stages))
 
 
-def test_standard_sprites_of_the_small_sizes_differ_in_nothing_but_a_longer_stage_one() -> None:
-    short, long = sprites("laptop", data={"version": "vdsm"}), sprites("laptop", data={"version": "standard"})
-    assert sprites("laptop") == long.model_copy(update={"data": sprites("laptop").data})
-    assert short.model == long.model
-    assert short.stages[0].steps < long.stages[0].steps
-    assert short.stages == (long.stages[0].model_copy(update={"steps": short.stages[0].steps}), *long.stages[1:])
+def test_both_versions_of_sprites_are_trained_alike() -> None:
+    for size in ("quick", "laptop", "paper"):
+        own, standard = sprites(size, data={"version": "vdsm"}), sprites(size, data={"version": "standard"})
+        assert own.model_copy(update={"data": standard.data}) == standard
+        assert sprites(size) == standard.model_copy(update={"data": sprites(size).data})
 
 
 @pytest.mark.parametrize(("name", "movement"), [("sprites", (4, 4)), ("digits", (1, 0.1))])
