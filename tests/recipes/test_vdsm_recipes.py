@@ -68,8 +68,8 @@ def test_as_released_has_two_stages_of_as_many_steps_and_the_quirks(name: str, s
     assert (feed.group_by, feed.clips_per_group, feed.batch) == (None, 1, before.batch * before.clips_per_group)
 
 
-def test_stage_two_of_digits_sees_half_the_clips_on_a_laptop_and_the_published_number_at_full_size() -> None:
-    assert [stage.feed.batch for stage in digits("laptop").stages] == [20, 32, 10]
+def test_stage_two_of_digits_sees_a_quarter_of_the_clips_on_a_laptop_and_the_published_number_at_full_size() -> None:
+    assert [stage.feed.batch for stage in digits("laptop").stages] == [40, 32, 10]
     assert [stage.feed.batch for stage in digits("paper").stages] == [20, 32, 30]
 
 

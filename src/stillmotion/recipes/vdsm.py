@@ -64,12 +64,12 @@ def pendula(size: Size = "laptop", *, data: dict[str, Any] | None = None, seed: 
 def digits(size: Size = "laptop", *, data: dict[str, Any] | None = None, seed: int = 0) -> Run:
     """Moving digits: the digit stays, its trajectory moves."""
     model: dict[str, Any] = {"static": 12} if size == "paper" else {"static": 32, **LIGHT, "decoder_input": "units", "coarse": 8}
-    steps = {"quick": (60, 60, 30), "laptop": (4500, 3000, 1000), "paper": (15_000, 5000, 10_000)}[size]
+    steps = {"quick": (60, 60, 30), "laptop": (8000, 3000, 1000), "paper": (15_000, 5000, 10_000)}[size]
     if size == "paper":
         stages = _published(_stages(*steps, rate=1e-3, batch=20), batch=30)
     else:
-        # stage two decodes every frame of its clips, where stage one decodes half of them
-        stages = _in_stage_two(by_muon(_stages(*steps, rate=1.5e-3, batch=20, frames=8, lambda_z=SHARPENED)), Feed(batch=10))
+        # stage two decodes every frame of its clips, where stage one decodes a quarter of them
+        stages = _in_stage_two(by_muon(_stages(*steps, rate=1.5e-3, batch=40, frames=4, lambda_z=SHARPENED)), Feed(batch=10))
         stages = cheaper_identities(with_poses_kept(stages))
     return _run("vdsm/digits", "digits", data or {}, model, stages, seed)
 
