@@ -78,7 +78,7 @@ def test_every_table_and_figure_of_the_paper_is_there_and_of_faces(found: Reprod
 
 
 def test_the_page_says_who_is_seen_and_that_the_judge_is_unsure(found: Reproduced) -> None:
-    assert "clips of 3 people to train on" in found.page.summary or "clips of 4 people to train on" in found.page.summary
+    assert "clips of 4 people to train on" in found.page.summary
     assert "identity and action that is not more than 99.5 %" in found.page.summary
     assert found.judge is not None
     assert set(found.judge["accuracy"]) == {"identity", "action"}
