@@ -24,7 +24,7 @@ from stillmotion.core.random import Noise
 from stillmotion.models.vdsm import VDSM
 from stillmotion.models.vdsm_config import VDSMConfig
 from stillmotion.recipes.vdsm import sprites
-from stillmotion.training.loop import _optimiser
+from stillmotion.training.loop import optimiser_of
 from stillmotion.training.machine import has_bfloat16, keep_freed_memory
 from stillmotion.training.settings import Run, Stage
 
@@ -50,7 +50,7 @@ def stepper(run: Run, stage: Stage) -> tuple[VDSM, Callable[[], None]]:
     chosen = {id(value) for name in stage.trains for value in groups[name]}
     named = [(name, value) for name, value in model.named_parameters() if id(value) in chosen]
     thaw(model, [value for _, value in named])
-    optimiser, clips, noise = _optimiser(stage, named), batch_of(stage, model), Noise()
+    optimiser, clips, noise = optimiser_of(stage, named), batch_of(stage, model), Noise()
     noise.manual_seed(run.seed)
     weights = {name: schedule(MIDDLE) for name, schedule in stage.schedules.items()}
 

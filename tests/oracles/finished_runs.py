@@ -13,7 +13,7 @@ import torch
 
 from oracles.tiny_runs import tiny_run
 from stillmotion.metrics import embedding, probes
-from stillmotion.recipes import evaluate, execute, judge
+from stillmotion.recipes import evaluate, execute, judge, own_judge
 from stillmotion.recipes.judge import judge_run, train_judge
 from stillmotion.training import journal, loop
 from stillmotion.training.runs import load_data, read_run
@@ -25,7 +25,7 @@ PENDULA = {"clips": 56, "validation": 14, "test": 28, "size": 16, "steps": 5}
 
 @contextmanager
 def quickly() -> Iterator[None]:
-    """One thread, no TensorBoard, and networks that learn for a few steps."""
+    """One thread, no TensorBoard, networks that learn for a few steps, and judges of reproductions that do for two."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     short = dict.fromkeys(embedding.PUBLISHED, embedding.Schedule(3e-3, 2))
@@ -34,6 +34,7 @@ def quickly() -> Iterator[None]:
         patch.object(loop, "VALIDATION_CLIPS", 4),
         patch.object(probes, "ROUNDS", 2),
         patch.dict(embedding.PUBLISHED, short),
+        patch.object(own_judge, "QUICK", {"channels": CHANNELS, "steps": 2}),
         patch.object(execute, "keep_freed_memory", lambda: None),
         patch.object(evaluate, "keep_freed_memory", lambda: None),
         patch.object(judge, "keep_freed_memory", lambda: None),

@@ -14,6 +14,12 @@ SMALL = {
     "transition_hidden": 6, "flow_hidden": 8,
 }
 
+TINY = {
+    "static": 4, "pose": 3, "dynamic": 5, "encoder_channels": (4, 4, 4, 4, 8), "decoder_channels": (4, 4, 4, 4), "rnn_layers": 1,
+    "rnn_size": 8,
+}  # fmt: skip
+"""Of frames of 64 x 64, for recipes."""
+
 
 def small_config(**changes: object) -> VDSMConfig:
     return VDSMConfig.model_validate(SMALL | changes)

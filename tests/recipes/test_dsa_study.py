@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from oracles import few_sprites
-from oracles.finished_runs import CHANNELS, quickly
+from oracles.finished_runs import quickly
 from stillmotion.core.abilities import Remembers, require
 from stillmotion.core.registry import DATA
 from stillmotion.metrics.exhibits import Curves, Pictures, Table, read_page, write_page
@@ -21,7 +21,7 @@ from stillmotion.metrics.protocols import protocol_of
 from stillmotion.metrics.results import RESULTS
 from stillmotion.models import files
 from stillmotion.models.dsa import DSA, DSAConfig
-from stillmotion.recipes import dsa, dsa_lab, dsa_pictures, dsa_study, judged_lab, measures, own_judge
+from stillmotion.recipes import dsa, dsa_lab, dsa_pictures, dsa_study, judged_lab, measures
 from stillmotion.recipes import lab as labs
 from stillmotion.recipes.bench import Bench
 from stillmotion.recipes.dsa_lab import Lab, as_static, divergences
@@ -55,7 +55,6 @@ def few(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         patch.setenv("STILLMOTION_DATA", str(real_data))
         patch.setitem(DATA, "sprites", few_sprites.PLACE)
         patch.setitem(dsa.SPRITES, "quick", replace(dsa.SPRITES["quick"], model=TINY, steps=10))
-        patch.setattr(own_judge, "QUICK", {"channels": CHANNELS, "steps": 2})
         patch.setattr(judged_lab, "QUICK_CHARACTERS", (6, 2, 2))
         patch.setattr(measures, "MOST_PAIRS", 50)
         patch.setattr(dsa_pictures, "ROLLED", 4)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from oracles.drawn_faces import write_faces
-from oracles.finished_runs import CHANNELS, quickly
+from oracles.finished_runs import quickly
+from oracles.small_vdsm import TINY
 from stillmotion.data.base import ClipSet
 from stillmotion.metrics.exhibits import Pictures, Table
-from stillmotion.recipes import judged_lab, measures, own_judge, vdsm, vdsm_study
+from stillmotion.recipes import judged_lab, measures, vdsm, vdsm_study
 from stillmotion.recipes.gallery import names_of, showcase
 from stillmotion.recipes.judged_lab import JudgedLab, few, identity_of
 from stillmotion.recipes.override import override
@@ -23,10 +23,6 @@ from stillmotion.training.runs import load_part, read_run
 from stillmotion.training.settings import Part, Run
 
 PLAN = Plan(quick=True, seeds=1, show=False, command="test")
-TINY: dict[str, Any] = {
-    "static": 4, "pose": 3, "dynamic": 5, "encoder_channels": (4, 4, 4, 4, 8), "decoder_channels": (4, 4, 4, 4), "rnn_layers": 1,
-    "rnn_size": 8,
-}  # fmt: skip
 
 
 def tiny(lab: Lab, seed: int) -> Run:
@@ -41,7 +37,6 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root = write_faces(tmp_path_factory.mktemp("faces"), takes=2, side=(24, 24))
     with pytest.MonkeyPatch.context() as patch, quickly():
         patch.setenv("STILLMOTION_DATA", str(root))
-        patch.setattr(own_judge, "QUICK", {"channels": CHANNELS, "steps": 2})
         patch.setattr(judged_lab, "QUICK_CHARACTERS", (3, 2, 4))
         patch.setattr(measures, "MOST_PAIRS", 20)
         patch.setattr(Lab, "run", tiny)

@@ -14,15 +14,15 @@ from safetensors.torch import load_file
 from torch.distributions import Normal, kl_divergence
 
 from oracles import few_sprites
-from oracles.finished_runs import CHANNELS, quickly
-from oracles.small_vdsm import small_config
+from oracles.finished_runs import quickly
+from oracles.small_vdsm import TINY, small_config
 from stillmotion.core.registry import DATA
 from stillmotion.metrics.exhibits import Table
 from stillmotion.metrics.figure import Figure
 from stillmotion.metrics.protocols import PROTOCOLS, better, protocol_of, unit_of
 from stillmotion.models.vdsm import VDSM
 from stillmotion.models.vdsm_config import VDSMConfig
-from stillmotion.recipes import measures, own_judge, vdsm, vdsm_questions
+from stillmotion.recipes import measures, vdsm, vdsm_questions
 from stillmotion.recipes.override import override
 from stillmotion.recipes.reproduce import REPRODUCTIONS, Plan, Reproduced
 from stillmotion.recipes.vdsm import LAMBDA_Z_RELEASED
@@ -32,10 +32,6 @@ from stillmotion.training.settings import Part, Run
 
 PLAN = Plan(quick=True, seeds=1, show=False, command="test")
 ASKED = ("uncrossed", "at_once")
-TINY: dict[str, Any] = {
-    "static": 4, "pose": 3, "dynamic": 5, "encoder_channels": (4, 4, 4, 4, 8), "decoder_channels": (4, 4, 4, 4),
-    "rnn_layers": 1, "rnn_size": 8, "transition_hidden": 4,
-}  # fmt: skip
 
 
 def base(size: vdsm.Size = "laptop") -> Run:
@@ -53,7 +49,6 @@ def place(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with pytest.MonkeyPatch.context() as patch, quickly():
         patch.setenv("STILLMOTION_DATA", str(real_data))
         patch.setitem(DATA, "sprites", few_sprites.PLACE)
-        patch.setattr(own_judge, "QUICK", {"channels": CHANNELS, "steps": 2})
         patch.setattr(measures, "MOST_PAIRS", 30)
         patch.setattr(vdsm_questions, "SOURCE", Part(name="sprites"))
         patch.setattr(vdsm_questions, "sprites", tiny_sprites)

@@ -12,13 +12,14 @@ import pytest
 import torch
 
 from oracles import few_sprites
-from oracles.finished_runs import CHANNELS, quickly
+from oracles.finished_runs import quickly
+from oracles.small_vdsm import TINY
 from stillmotion.core.registry import DATA
 from stillmotion.metrics.exhibits import Curves, Pictures, Table, read_page, write_page
 from stillmotion.metrics.figure import Figure, Figures
 from stillmotion.metrics.judge import Verdicts
 from stillmotion.metrics.published import data_of
-from stillmotion.recipes import judged_lab, measures, own_judge, vdsm, vdsm_lab, vdsm_study
+from stillmotion.recipes import judged_lab, measures, vdsm, vdsm_lab, vdsm_study
 from stillmotion.recipes import lab as labs
 from stillmotion.recipes.override import override
 from stillmotion.recipes.reproduce import REPRODUCTIONS, Plan, Reproduced, about
@@ -27,10 +28,6 @@ from stillmotion.training.runs import read_run
 from stillmotion.training.settings import Run
 
 PLAN = Plan(quick=True, seeds=1, show=False, command="test")
-TINY: dict[str, Any] = {
-    "static": 4, "pose": 3, "dynamic": 5, "encoder_channels": (4, 4, 4, 4, 8), "decoder_channels": (4, 4, 4, 4), "rnn_layers": 1,
-    "rnn_size": 8,
-}  # fmt: skip
 
 
 RECIPE = Lab.run
@@ -48,7 +45,6 @@ def few(real_data: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch, quickly():
         patch.setenv("STILLMOTION_DATA", str(real_data))
         patch.setitem(DATA, "sprites", few_sprites.PLACE)
-        patch.setattr(own_judge, "QUICK", {"channels": CHANNELS, "steps": 2})
         patch.setattr(judged_lab, "QUICK_CHARACTERS", (6, 2, 2))
         patch.setattr(measures, "MOST_PAIRS", 50)
         patch.setattr(Lab, "run", tiny)

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from oracles import two_factor_videos as tiny
-from oracles.finished_runs import CHANNELS, quickly
+from oracles.finished_runs import quickly
 from oracles.untrained import PLAN, small_recipe, untrained
 from stillmotion.core.registry import resolve
 from stillmotion.metrics.exhibits import Pictures, Table, read_page, write_page
 from stillmotion.recipes import lab as labs
-from stillmotion.recipes import own_judge, vdsm_transfer
+from stillmotion.recipes import vdsm_transfer
 from stillmotion.recipes.cells import told
 from stillmotion.recipes.reproduce import REPRODUCTIONS, Plan, Reproduced
 from stillmotion.recipes.vdsm_pairs import HELD_OUT, Reel, Transfer
@@ -30,7 +30,6 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("STILLMOTION_DATA", str(tiny.write(tmp_path_factory.mktemp("root"))))
         patch.setattr(labs, "train_once", untrained)
         patch.setattr(vdsm_transfer, "videos", small_recipe("videos", steps=6, progress=False))
-        patch.setattr(own_judge, "QUICK", {"channels": CHANNELS, "steps": 2})
         yield
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from oracles.finished_runs import CHANNELS, quickly
+from oracles.finished_runs import quickly
 from oracles.untrained import PLAN, small_recipe, untrained
 from stillmotion.core.registry import resolve
 from stillmotion.data import digits
 from stillmotion.metrics.exhibits import Curves, Pictures, Table, read_page, write_page
 from stillmotion.metrics.judge_files import load_judge
 from stillmotion.recipes import lab as labs
-from stillmotion.recipes import own_judge, vdsm_rollouts, vdsm_worlds
+from stillmotion.recipes import vdsm_rollouts, vdsm_worlds
 from stillmotion.recipes.cells import told
 from stillmotion.recipes.lab import Lab
 from stillmotion.recipes.own_judge import accuracy, doubt
@@ -36,7 +36,6 @@ def small() -> Iterator[None]:
         patch.setitem(vdsm_worlds.CLIPS, "quick", 14)
         patch.setattr(vdsm_worlds, "digits", small_recipe("digits", source="sklearn", steps=5))
         patch.setattr(vdsm_worlds, "DIGITS_QUICK", FEW)
-        patch.setattr(own_judge, "QUICK", {"channels": CHANNELS, "steps": 2})
         yield
 
 

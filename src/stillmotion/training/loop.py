@@ -100,7 +100,7 @@ class Trainer:
 
     def _stage(self, stage: Stage, first: int, saved: checkpoints.Checkpoint | None) -> None:
         parameters = _thaw(self.model, stage)
-        optimiser = _optimiser(stage, parameters)
+        optimiser = optimiser_of(stage, parameters)
         if saved is not None and saved.facts["stage"] == stage.name:
             _restore(optimiser, parameters, saved.tensors)
         wrapped: nn.Module = self.model
@@ -298,7 +298,8 @@ def _clip(parameters: list[nn.Parameter], bound: float) -> float:
     return length
 
 
-def _optimiser(stage: Stage, parameters: list[tuple[str, nn.Parameter]]) -> torch.optim.Adam:
+def optimiser_of(stage: Stage, parameters: list[tuple[str, nn.Parameter]]) -> torch.optim.Adam:
+    """What steps the named parameters in this stage: Adam, or Muon for matrices and Adam for the rest."""
     values: list[nn.Parameter] = [value for _, value in parameters]
     settings: dict[str, Any] = {"lr": stage.learning_rate, "betas": stage.betas, "fused": True}
     if stage.optimiser == "adam":
