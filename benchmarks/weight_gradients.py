@@ -40,27 +40,35 @@ def main() -> None:
 
 
 def race(before: int, side: int, after: int) -> tuple[list[float], list[float]]:
-    """Milliseconds of both ways, in turns. Raises ValueError where they differ by more than bfloat16 rounds."""
+    """Milliseconds of both ways, in turns. Raises ValueError where ours differs from the gradient in float32 by more than bfloat16 rounds.
+
+    Torch's is not judged: where bfloat16 is not native it rounds its sums too, and is 1 % off.
+    """
     generator = torch.Generator().manual_seed(0)
     large, small = (_random(FRAMES, before, side, generator), _random(FRAMES, after, side // 2, generator))
     weight = torch.empty(after, before, 4, 4, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last)
 
     def theirs() -> Tensor:
-        how = (STRIDE, PADDING, (1, 1), False, (0, 0), 1)
-        found: Tensor = torch.ops.aten.convolution_backward(small, large, weight, None, *how, [False, True, False])[1]
-        return found
+        return _gradient(small, large, weight)
 
     def ours() -> Tensor:
         return weight_gradient(large, small, weight.shape, STRIDE, PADDING)
 
-    one, other = theirs().float(), ours().float()
-    if F.mse_loss(one, other).sqrt() > 0.01 * one.std():
-        raise ValueError("the two ways differ")
+    exact = _gradient(small.float(), large.float(), weight.float())
+    if F.mse_loss(ours().float(), exact).sqrt() > 0.01 * exact.std():
+        raise ValueError("the product and the gradient in float32 differ")
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(REPEATS):
         for way, taken in zip((theirs, ours), times, strict=True):
             taken.append(_milliseconds(way))
     return times
+
+
+def _gradient(small: Tensor, large: Tensor, weight: Tensor) -> Tensor:
+    """Torch's own."""
+    how = (STRIDE, PADDING, (1, 1), False, (0, 0), 1)
+    found: Tensor = torch.ops.aten.convolution_backward(small, large, weight, None, *how, [False, True, False])[1]
+    return found
 
 
 def _random(frames: int, channels: int, side: int, generator: torch.Generator) -> Tensor:
