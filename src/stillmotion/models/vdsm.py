@@ -68,6 +68,7 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
         # D1: strides and widths as in the released code, the only reading under which the supplement's layers fit together.
         # D2: a real LeakyReLU; the released slope of 1 (`inplace=True` passed as the slope) makes the encoder linear.
         self.encoder = AntialiasedEncoder(self.frame_shape, config.encoder_channels, config.encoder_slope)
+        self.pooled_head = nn.Linear(2 * config.encoder_channels[-2], features) if config.pooled else None
         self.pose_head = nn.Linear(features, 2 * pose)
         self.static_hidden = nn.Linear(features, 128)
         self.static_head = nn.Linear(128, 2 * static)
@@ -107,7 +108,8 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
         f_s = [*self.static_mean.parameters(), *self.static_scale.parameters()]
         static_heads = [*self.static_head.parameters(), *f_s]
         heads = [*self.pose_head.parameters(), *static_heads]
-        frames = [*self.encoder.parameters(), *self.static_hidden.parameters()]
+        pooled = [] if self.pooled_head is None else list(self.pooled_head.parameters())
+        frames = [*self.encoder.parameters(), *pooled, *self.static_hidden.parameters()]
         modules = (self.sequence_encoder, self.dynamic_head, self.sequence_decoder, self.combiner, self.transition)
         sequence = [self.start, *(parameter for module in modules for parameter in module.parameters())]
         decoder, flows = list(self.decoder.parameters()), list(self.flows.parameters())
@@ -182,10 +184,18 @@ class VDSM(Model, EncodesFrames, Swaps, Generates, Remembers, Predicts, Imputes)
         count: clips of a group stand one after another, and q(s | x) of each is read from the others.
         """
         self.check(clips)
-        features = self.encoder(clips.frames)
+        features, lasting = self._features(clips.frames)
         with full_precision(features):
-            features = features.float()
-            return self._static(*from_others(features, clips.mask, count)), _pose(self.pose_head(features))
+            static = self._static(*from_others(lasting.float(), clips.mask, count))
+            return static, _pose(self.pose_head(features.float()))
+
+    def _features(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each frame what its pose is read from, and what s is read from."""
+        if self.pooled_head is None:
+            features = self.encoder(frames)
+            return features, features
+        features, pooled = self.encoder.with_pooled(frames)
+        return features, F.leaky_relu(self.pooled_head(pooled), self.config.encoder_slope)
 
     def _taught(
         self, clips: Clips, count: int, weights: Mapping[str, float], generator: torch.Generator | None

@@ -40,6 +40,9 @@ class VDSMConfig(BaseModel):
     """p(d) = N(0, 1) as in the paper, or a standard deviation of 1/kappa_d as in the released code (D6)."""
     decoder_input: Literal["mixture", "static", "units"] = "mixture"
     """What the decoder sees beside the pose (D4): s_hat as in the released code, s as in the paper, or s in units of its prior's scale."""
+    pooled: bool = False
+    """Whether s is read from the mean and the maximum over all places of the last maps of the encoder, as a classifier would, in place of
+    features that know places; see the model's page."""
     average: Literal["encodings", "codes"] = "encodings"
     """What is averaged over frames: encodings before f_s as in the paper, or f_s of each frame as in the released code (D5)."""
     single_decoder: bool = False

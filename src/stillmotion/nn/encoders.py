@@ -35,11 +35,24 @@ class AntialiasedEncoder(nn.Module):
         self.blurs = nn.ModuleList(BlurPool(size // 2**block - 1) for block in range(blocks))
 
     def forward(self, frames: Tensor) -> Tensor:
+        return self._whole(self._maps(frames), frames)
+
+    def with_pooled(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """The features, and the mean and the maximum over all places of the last maps before them, (..., 2 channels[-2])."""
+        maps = self._maps(frames)
+        pooled = torch.cat([maps.mean((-2, -1)), maps.amax((-2, -1))], -1)
+        return self._whole(maps, frames), pooled.view(*frames.shape[:-3], -1)
+
+    def _maps(self, frames: Tensor) -> Tensor:
+        """Maps of the last convolution but one, (N, channels[-2], 7, 7), not yet blurred."""
         x = frames.flatten(0, -4).contiguous(memory_format=torch.channels_last)
-        for convolution, blur in zip(self.convolutions, self.blurs, strict=True):
-            x = blur(F.leaky_relu(convolution(x), self.slope, inplace=True))
+        for number, convolution in enumerate(self.convolutions):
+            x = F.leaky_relu(convolution(self.blurs[number - 1](x) if number else x), self.slope, inplace=True)
+        return x
+
+    def _whole(self, maps: Tensor, frames: Tensor) -> Tensor:
         # a product: as a convolution whose kernel is all there is to see it is many times slower
-        weight = self.last.weight.permute(0, 2, 3, 1).flatten(1)
+        x, weight = self.blurs[-1](maps), self.last.weight.permute(0, 2, 3, 1).flatten(1)
         features = F.leaky_relu(F.linear(x.permute(0, 2, 3, 1).flatten(1), weight, self.last.bias), self.slope)
         return features.view(*frames.shape[:-3], -1)
 
