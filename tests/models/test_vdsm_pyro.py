@@ -17,7 +17,7 @@ UNEQUAL = Weights(temperature=3.0, static_kl=0.3, dynamic_kl=2.5, path_kl=7.0)
 OPTIONS: list[dict[str, object]] = [
     {}, {"likelihood": "gaussian", "pixel_scale": 0.2}, {"average": "codes", "prior_scale": "deviation", "dynamic_prior": "released"},
     {"decoder_input": "static"}, {"single_decoder": True}, {"encoder_slope": 1.0},
-    {"mean_slope": 0.01},
+    {"mean_slope": 0.01}, {"pooled": True, "encoder_slope": 0.3},
 ]
 
 

@@ -47,6 +47,38 @@ def test_the_encoder_is_the_stack_of_the_supplement(size: int, slope: float) -> 
     torch.testing.assert_close(features.flatten(0, 1), expected)
 
 
+@pytest.mark.parametrize("size", CHANNELS)
+def test_pooled_maps_are_those_before_the_last_blur(size: int) -> None:
+    net = encoder(size).double()
+    frames = torch.rand(2, 3, 3, size, size, dtype=torch.float64)
+    x = frames.flatten(0, 1)
+    for k, conv in enumerate(net.convolutions):
+        x = nn.functional.leaky_relu(conv(convolutions.blurred_stride(x) if k else x), 0.2)  # type: ignore[operator]
+    features, pooled = net.with_pooled(frames)
+    assert torch.equal(features, net(frames))
+    assert pooled.shape == (2, 3, 2 * CHANNELS[size][-2])
+    expected = torch.stack([torch.cat([one.flatten(1).mean(1), one.flatten(1).max(1).values]) for one in x])
+    torch.testing.assert_close(pooled.flatten(0, 1), expected)
+
+
+@torch.no_grad()
+def test_pooled_maps_tell_who_is_there_and_hardly_where() -> None:
+    torch.manual_seed(0)
+    net = AntialiasedEncoder((3, 64, 64), (8, 8, 8, 8, 8))
+    for conv in net.convolutions:
+        nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # the black around a thing then says nothing
+    frames, (thing, other) = torch.zeros(3, 3, 64, 64), torch.rand(2, 3, 9, 9).round()
+    frames[0, :, 24:33, 24:33] = frames[1, :, 32:41, 32:41] = thing
+    frames[2, :, 24:33, 24:33] = other
+
+    def moved_by_changed(codes: torch.Tensor) -> float:
+        return float((codes[1] - codes[0]).norm() / (codes[2] - codes[0]).norm())
+
+    features, pooled = net.with_pooled(frames)
+    assert moved_by_changed(pooled) < 0.2
+    assert moved_by_changed(features) > 1
+
+
 def test_64_pixels_pass_the_sizes_of_the_supplement() -> None:
     net = AntialiasedEncoder((3, 64, 64), (1, 1, 1, 1, 6))
     sizes: list[int] = []

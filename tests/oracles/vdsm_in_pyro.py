@@ -133,6 +133,17 @@ class Story:
 
     # inference
 
+    def lasting(self, features: Tensor) -> Tensor:
+        """What s is read from: the features, or the maps of the last convolution but one, pooled by hand."""
+        m = self.vdsm
+        if m.pooled_head is None:
+            return features
+        slope, x = m.config.encoder_slope, self.x
+        for k, conv in enumerate(m.encoder.convolutions):
+            x = F.leaky_relu(conv(convolutions.blurred_stride(x) if k else x), slope)  # type: ignore[operator]
+        means, tops = x.sum((2, 3)) / (x.shape[2] * x.shape[3]), x.flatten(2).max(2).values
+        return F.leaky_relu(torch.cat([means, tops], 1) @ m.pooled_head.weight.T + m.pooled_head.bias, slope)
+
     def posterior_s(self, features: Tensor) -> None:
         m, means, scales = self.vdsm, [], []
         for feature in features:
@@ -148,7 +159,7 @@ class Story:
 
     def poses_guide(self) -> None:
         features = self.vdsm.encoder(self.x)
-        self.posterior_s(features)
+        self.posterior_s(self.lasting(features))
         with pyro.poutine.scale(scale=self.weights.path_kl):
             for t, feature in enumerate(features):
                 mean, raw = self.vdsm.pose_head(feature).chunk(2)
@@ -156,7 +167,7 @@ class Story:
 
     def sequence_guide(self) -> None:
         m, features = self.vdsm, self.vdsm.encoder(self.x)
-        self.posterior_s(features)
+        self.posterior_s(self.lasting(features))
         poses = torch.stack([m.pose_head(feature).chunk(2)[0] for feature in features])
         summary = m.sequence_encoder(poses[None], torch.ones(1, len(poses), dtype=torch.bool))[0]
         mean, raw = m.dynamic_head(summary).chunk(2)

@@ -65,7 +65,8 @@ def pendula(size: Size = "laptop", *, data: dict[str, Any] | None = None, seed: 
 
 def digits(size: Size = "laptop", *, data: dict[str, Any] | None = None, seed: int = 0) -> Run:
     """Moving digits: the digit stays, its trajectory moves."""
-    model: dict[str, Any] = {"static": 12} if size == "paper" else {"static": 32, **LIGHT, **EVERYWHERE, "decoder_input": "units", "coarse": 8}
+    small = {"static": 32, **LIGHT, **EVERYWHERE, "decoder_input": "units", "coarse": 8}
+    model: dict[str, Any] = {"static": 12} if size == "paper" else small
     steps = {"quick": (60, 60, 30), "laptop": (6000, 3000, 1000), "paper": (15_000, 5000, 10_000)}[size]
     if size == "paper":
         stages = _published(_stages(*steps, rate=1e-3, batch=20), batch=30)
@@ -242,7 +243,7 @@ def as_released(run: Run) -> Run:
     stages = (poses.model_copy(update=first), sequence.model_copy(update=second))
     ours = {
         "likelihood": "bernoulli", "recolour": 0.0, "crossed": False, "decoder_input": "mixture", "dynamic_input": "means",
-        "static_grid": 0.0, "dynamic_grid": 0.0, "coarse": 1, "dynamic": VDSMConfig().dynamic,
+        "static_grid": 0.0, "dynamic_grid": 0.0, "coarse": 1, "pooled": False, "dynamic": VDSMConfig().dynamic,
     }  # fmt: skip
     options = VDSMConfig.as_released(**{**run.model.options, **ours}).model_dump(mode="json")
     return run.model_copy(update={"stages": stages, "model": Part(name="vdsm", options=options)})
