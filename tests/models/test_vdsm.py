@@ -236,7 +236,7 @@ def test_in_bfloat16_the_loss_stays_close(objective: str) -> None:
 # parameter groups
 
 
-@pytest.mark.parametrize("options", [{}, {"posterior": "iaf"}, {"single_decoder": True}])
+@pytest.mark.parametrize("options", [{}, {"posterior": "iaf"}, {"single_decoder": True}, {"pooled": True}])
 def test_the_groups_cover_every_parameter_once_but_for_parts_of_the_heads(options: dict[str, object]) -> None:
     model = small_vdsm(**options)
     groups = {name: {id(parameter) for parameter in group} for name, group in model.parameter_groups().items()}
