@@ -64,6 +64,7 @@ def test_as_released_has_two_stages_of_as_many_steps_and_the_quirks(name: str, s
     assert config.static == on_meta(run).config.static
     feed, before = released.stages[1].feed, run.stages[-1].feed
     assert not config.crossed
+    assert not config.pooled
     assert (config.likelihood, config.mean_slope, config.coarse, config.dynamic) == ("bernoulli", 0.01, 1, 50)
     assert (feed.group_by, feed.clips_per_group, feed.batch) == (None, 1, before.batch * before.clips_per_group)
 
