@@ -111,11 +111,13 @@ def test_poses_of_sprites_are_soon_read_off_scrambled_colours_alone() -> None:
     assert not any("scrambled" in stage.schedules for stage in (*sprites("paper").stages, *as_released(sprites("laptop")).stages))
 
 
-def test_both_versions_of_sprites_are_trained_alike() -> None:
+def test_both_versions_of_sprites_are_trained_alike_but_for_more_steps_of_the_standard_one() -> None:
     for size in ("quick", "laptop", "paper"):
         own, standard = sprites(size, data={"version": "vdsm"}), sprites(size, data={"version": "standard"})
-        assert own.model_copy(update={"data": standard.data}) == standard
         assert sprites(size) == standard.model_copy(update={"data": sprites(size).data})
+        more = {"steps": own.stages[0].steps + (2000 if size == "laptop" else 0)}
+        stages = (own.stages[0].model_copy(update=more), *own.stages[1:])
+        assert own.model_copy(update={"data": standard.data, "stages": stages}) == standard
 
 
 @pytest.mark.parametrize(("name", "movement"), [("sprites", (4, 4)), ("digits", (1, 0.1))])
