@@ -182,6 +182,7 @@ def test_a_folder_without_videos_is_refused(tmp_path: Path, stillmotion: Stillmo
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "notes.txt").write_text("nothing to see")
     stillmotion("train", tmp_path / "docs", "-o", tmp_path / "run", "--data-root", tmp_path / "data").refused("docs")
+    assert not (tmp_path / "run").exists()
 
 
 def test_frames_of_another_size_than_the_model_are_refused(tmp_path: Path, stillmotion: Stillmotion) -> None:
@@ -189,6 +190,7 @@ def test_frames_of_another_size_than_the_model_are_refused(tmp_path: Path, still
     stillmotion("train", "pendula", "-o", tmp_path / "run", "--config", config).refused(
         "(3, 16, 16)", "(3, 32, 32)", "Set the size of both"
     )
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_with_a_run_is_left_alone(trained: Path, stillmotion: Stillmotion) -> None:
